@@ -1,0 +1,3 @@
+//! The actors and the kit that runs them.
+
+pub mod kit;

@@ -1,0 +1,186 @@
+//! Fixed-point decimals: the one place where a decimal text becomes an integer and back.
+//!
+//! `Decimal<2>` is money in centavos, `Decimal<3>` a quantity in thousandths. The text is read digit by digit, so
+//! no binary float is ever involved: `0.1` is exactly 1/10, and `1e400` is a clear error instead of infinity.
+
+use std::fmt;
+
+/// Largest magnitude a decimal may have, in its smallest unit: 2^53 - 1, so that every JSON reader in the world and
+/// every Lua number can hold it exactly.
+pub const MAX_UNITS: i64 = (1 << 53) - 1;
+
+/// Why a text is not an acceptable decimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecimalError {
+    /// Not of the form `-?digits[.digits][e[+-]digits]`.
+    #[error("is not a decimal number")]
+    Malformed,
+    /// More decimal places than the scale keeps (trailing zeros are free).
+    #[error("has more decimal places than allowed")]
+    TooPrecise,
+    /// Magnitude above [`MAX_UNITS`].
+    #[error("is out of range")]
+    OutOfRange,
+}
+
+/// A decimal kept as an integer count of `10^-SCALE`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Decimal<const SCALE: u32>(i64);
+
+impl<const SCALE: u32> Decimal<SCALE> {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+    /// How many smallest units make one whole.
+    pub const ONE: i64 = 10_i64.pow(SCALE);
+
+    /// From a count of smallest units; `None` beyond [`MAX_UNITS`].
+    pub const fn from_units(units: i64) -> Option<Self> {
+        if units > MAX_UNITS || units < -MAX_UNITS { None } else { Some(Self(units)) }
+    }
+
+    /// From a count of wholes; `None` beyond [`MAX_UNITS`].
+    pub const fn from_whole(whole: i64) -> Option<Self> {
+        match whole.checked_mul(Self::ONE) {
+            Some(units) => Self::from_units(units),
+            None => None,
+        }
+    }
+
+    /// The count of smallest units.
+    pub const fn units(self) -> i64 {
+        self.0
+    }
+
+    /// Whether there is a fractional part.
+    pub const fn is_fractional(self) -> bool {
+        self.0 % Self::ONE != 0
+    }
+
+    /// Sum; `None` beyond [`MAX_UNITS`].
+    pub const fn checked_add(self, other: Self) -> Option<Self> {
+        // Both are within 2^53, so the plain sum cannot overflow an i64.
+        Self::from_units(self.0 + other.0)
+    }
+
+    /// Difference; `None` beyond [`MAX_UNITS`].
+    pub const fn checked_sub(self, other: Self) -> Option<Self> {
+        Self::from_units(self.0 - other.0)
+    }
+
+    /// The negative.
+    pub const fn negated(self) -> Self {
+        Self(-self.0)
+    }
+
+    /// Reads `-?digits[.digits][e[+-]digits]`, the JSON number grammar with leading zeros tolerated.
+    pub fn parse(text: &str) -> Result<Self, DecimalError> {
+        let bytes = text.as_bytes();
+        let (negative, bytes) = match bytes.split_first() {
+            Some((b'-', rest)) => (true, rest),
+            _ => (false, bytes),
+        };
+        let exponent_at = bytes.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(bytes.len());
+        let (mantissa, exponent) = bytes.split_at(exponent_at);
+        let exponent = parse_exponent(exponent)?;
+        let point = mantissa.iter().position(|b| *b == b'.').unwrap_or(mantissa.len());
+        let (whole, fraction) = (&mantissa[..point], mantissa.get(point + 1..).unwrap_or(&[]));
+        let ends_in_point = point + 1 == mantissa.len();
+        let digits = || whole.iter().chain(fraction);
+        if whole.is_empty() || ends_in_point || !digits().all(u8::is_ascii_digit) {
+            return Err(DecimalError::Malformed);
+        }
+        // The value is (all digits) x 10^shift smallest units.
+        let shift = exponent + i64::from(SCALE) - fraction.len() as i64;
+        let mut units: i64 = 0;
+        let mut dropped = if shift < 0 { digits().count() as i64 + shift } else { i64::MAX };
+        for digit in digits() {
+            let digit = i64::from(digit - b'0');
+            if dropped > 0 {
+                units = units * 10 + digit;
+                if units > MAX_UNITS {
+                    return Err(DecimalError::OutOfRange);
+                }
+            } else if digit != 0 {
+                return Err(DecimalError::TooPrecise);
+            }
+            dropped = dropped.saturating_sub(1);
+        }
+        for _ in 0..shift.max(0) {
+            if units == 0 {
+                break;
+            }
+            units *= 10;
+            if units > MAX_UNITS {
+                return Err(DecimalError::OutOfRange);
+            }
+        }
+        Ok(Self(if negative { -units } else { units }))
+    }
+}
+
+fn parse_exponent(text: &[u8]) -> Result<i64, DecimalError> {
+    let Some((_, text)) = text.split_first() else { return Ok(0) };
+    let (sign, digits) = match text.split_first() {
+        Some((b'-', rest)) => (-1, rest),
+        Some((b'+', rest)) => (1, rest),
+        _ => (1, text),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(DecimalError::Malformed);
+    }
+    // Past a thousand every exponent means the same (nothing or too much), so the digits may saturate.
+    let magnitude = digits.iter().fold(0_i64, |acc, d| (acc * 10 + i64::from(d - b'0')).min(1_000));
+    Ok(sign * magnitude)
+}
+
+impl<const SCALE: u32> fmt::Display for Decimal<SCALE> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let (whole, fraction) = (self.0.abs() / Self::ONE, self.0.abs() % Self::ONE);
+        write!(f, "{sign}{whole}.{fraction:0width$}", width = SCALE as usize)
+    }
+}
+
+impl<const SCALE: u32> fmt::Debug for Decimal<SCALE> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type D3 = Decimal<3>;
+
+    #[test]
+    fn reads_what_is_exact_and_names_what_is_not() {
+        let ok = [("0", 0), ("1", 1000), ("1.5", 1500), ("-0.001", -1), ("1.2500", 1250), ("1e0", 1000)];
+        for (text, units) in ok.into_iter().chain([("2E+2", 200_000), ("15e-1", 1500), ("0e999", 0), ("007", 7000)]) {
+            assert_eq!(D3::parse(text).map(D3::units), Ok(units), "{text}");
+        }
+        for text in ["", "-", ".5", "1.", "1.2.3", "NaN", "inf", "1e", "1e+", "0x10", "1_000", " 1", "+1", "--1"] {
+            assert_eq!(D3::parse(text), Err(DecimalError::Malformed), "{text}");
+        }
+        for text in ["0.0001", "1.2345", "1e-4"] {
+            assert_eq!(D3::parse(text), Err(DecimalError::TooPrecise), "{text}");
+        }
+        for text in ["1e400", "9007199254741", "99999999999999999999999999", "-1e30"] {
+            assert_eq!(D3::parse(text), Err(DecimalError::OutOfRange), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_and_back_is_the_same(units in -MAX_UNITS..=MAX_UNITS) {
+            let value = D3::from_units(units).unwrap();
+            prop_assert_eq!(D3::parse(&value.to_string()), Ok(value));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused_without_panic(text in "[-+0-9.eE]{0,24}") {
+            let _unused = D3::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Blend sells stock once.
+//!
+//! One binary, an actor-based stream-processing engine: a sale comes in over HTTP, a reservation actor takes all of
+//! its units or none, a durable journal records the event, the cashier gets an answer, and the ledger writer puts
+//! sale, lines and stock movements into the append-only inventory ledger. ARCHITECTURE.md tells the story with its
+//! walkthroughs; `tests/tidy.rs` enforces the layers:
+//!
+//! ```text
+//! domain <- ports <- resilience            config, telemetry: leaves
+//!            ^
+//!    adapters (stock, bus, store)          never import each other, actors or http
+//!            ^
+//!          actors        import ports and domain, never an adapter
+//!            ^
+//!           http         imports actor handles and messages, never an adapter
+//!            ^
+//!        app             the one composition root        <- cli <- main
+//! ```
+
+pub mod actors;
+pub mod domain;
