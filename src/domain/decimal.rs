@@ -3,7 +3,15 @@
 //! `Decimal<2>` is money in centavos, `Decimal<3>` a quantity in thousandths. The text is read digit by digit, so
 //! no binary float is ever involved: `0.1` is exactly 1/10, and `1e400` is a clear error instead of infinity.
 
-use std::fmt;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::value::RawValue;
+use std::fmt::{self, Write as _};
+
+/// Money: integer centavos; two places on the wire.
+pub type Money = Decimal<2>;
+
+/// A quantity: integer thousandths; up to three places on the wire.
+pub type Quantity = Decimal<3>;
 
 /// Largest magnitude a decimal may have, in its smallest unit: 2^53 - 1, so that every JSON reader in the world and
 /// every Lua number can hold it exactly.
@@ -141,6 +149,51 @@ impl<const SCALE: u32> fmt::Display for Decimal<SCALE> {
     }
 }
 
+/// A JSON number: money always with its two places, quantities without trailing zeros.
+impl<const SCALE: u32> Serialize for Decimal<SCALE> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = Text::default();
+        write!(text, "{self}").map_err(serde::ser::Error::custom)?;
+        let mut text = text.as_str();
+        if SCALE != 2 {
+            text = text.trim_end_matches('0').trim_end_matches('.');
+        }
+        serde_json::from_str::<&RawValue>(text).map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+/// From a JSON number, or from a string that holds one (for clients whose JSON library only knows floats).
+impl<'de, const SCALE: u32> Deserialize<'de> for Decimal<SCALE> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        let text = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
+        Self::parse(text).map_err(de::Error::custom)
+    }
+}
+
+/// Room for any decimal's text, so that writing one allocates nothing.
+#[derive(Default)]
+struct Text {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Text {
+    fn as_str(&self) -> &str {
+        // Only `write_str` fills the bytes, so they are UTF-8.
+        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.len..self.len + part.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(part.as_bytes());
+        self.len += part.len();
+        Ok(())
+    }
+}
+
 impl<const SCALE: u32> fmt::Debug for Decimal<SCALE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -157,10 +210,14 @@ mod tests {
     #[test]
     fn reads_what_is_exact_and_names_what_is_not() {
         let ok = [("0", 0), ("1", 1000), ("1.5", 1500), ("-0.001", -1), ("1.2500", 1250), ("1e0", 1000)];
-        for (text, units) in ok.into_iter().chain([("2E+2", 200_000), ("15e-1", 1500), ("0e999", 0), ("007", 7000)]) {
+        for (text, units) in
+            ok.into_iter().chain([("2E+2", 200_000), ("15e-1", 1500), ("0e999", 0), ("007", 7000)])
+        {
             assert_eq!(D3::parse(text).map(D3::units), Ok(units), "{text}");
         }
-        for text in ["", "-", ".5", "1.", "1.2.3", "NaN", "inf", "1e", "1e+", "0x10", "1_000", " 1", "+1", "--1"] {
+        for text in
+            ["", "-", ".5", "1.", "1.2.3", "NaN", "inf", "1e", "1e+", "0x10", "1_000", " 1", "+1", "--1"]
+        {
             assert_eq!(D3::parse(text), Err(DecimalError::Malformed), "{text}");
         }
         for text in ["0.0001", "1.2345", "1e-4"] {
@@ -169,6 +226,20 @@ mod tests {
         for text in ["1e400", "9007199254741", "99999999999999999999999999", "-1e30"] {
             assert_eq!(D3::parse(text), Err(DecimalError::OutOfRange), "{text}");
         }
+    }
+
+    #[test]
+    fn wire_form_is_an_exact_number() {
+        let money = Money::parse("1234.5").unwrap();
+        assert_eq!(serde_json::to_string(&money).unwrap(), "1234.50");
+        let quantity = |text| serde_json::to_string(&Quantity::parse(text).unwrap()).unwrap();
+        assert_eq!(
+            (quantity("10"), quantity("0.350"), quantity("0")),
+            ("10".into(), "0.35".into(), "0".into())
+        );
+        assert_eq!(serde_json::from_str::<Money>("\"0.10\"").unwrap().units(), 10);
+        assert!(serde_json::from_str::<Money>("[1]").is_err());
+        assert!(serde_json::from_str::<Money>("null").is_err());
     }
 
     proptest! {

@@ -2,5 +2,15 @@
 //!
 //! No tokio, actix, sqlx or clock in here: `state + command -> new state + effects`.
 
+pub mod catalogue;
 pub mod decimal;
+pub mod event;
+pub mod idempotency;
 pub mod ids;
+pub mod ledger;
+pub mod reservation;
+pub mod saga;
+pub mod sale;
+pub mod stock;
+pub mod tenant;
+pub mod time;

@@ -1,0 +1,187 @@
+//! Events: everything that ever changed a tenant, in order.
+//!
+//! Every event of a tenant carries the next number of that tenant's own dense sequence. It tells a consumer what it
+//! already has (a number it has passed) and what is missing (a gap), whatever carried the event.
+
+use super::catalogue::Unit;
+use super::decimal::Quantity;
+use super::idempotency::{Fingerprint, IdempotencyKey};
+use super::ids::{EventId, LocationId, TenantId, UnitId};
+use super::sale::Sale;
+use super::tenant::{Location, Tenant};
+use super::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::{fmt, sync::Arc};
+
+mod wire;
+pub use wire::{DecodeError, VERSION};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its id, for consumers that only know ids.
+    pub id: EventId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its number in the tenant's dense sequence, from 1.
+    pub sequence: u64,
+    /// When it was decided; never before the tenant's previous event, whatever the clock does.
+    pub at: Timestamp,
+    /// Who caused it (`sub` of the token, or the name of a command).
+    pub user: Arc<str>,
+    /// The request it came from, for tracing it through the logs.
+    pub request_id: Arc<str>,
+    /// What happened.
+    pub body: Body,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// A tenant with its first locations.
+    TenantCreated { tenant: Tenant, locations: Vec<Location> },
+    /// More locations.
+    LocationsAdded { locations: Vec<Location> },
+    /// New or changed units, whole.
+    ProductsUpserted { units: Vec<Arc<Unit>> },
+    /// A sale; the key under which it was asked for goes with it, so that a rebuild knows it.
+    SaleCreated { sale: Sale, keyed: Option<(IdempotencyKey, Fingerprint)> },
+    /// Stock that came or went by anything but a sale.
+    StockMoved { kind: MovementKind, reference: Arc<str>, movements: Vec<Movement> },
+}
+
+impl Body {
+    /// The routing key.
+    pub const fn kind(&self) -> EventKind {
+        match self {
+            Self::TenantCreated { .. } => EventKind::TenantCreated,
+            Self::LocationsAdded { .. } => EventKind::LocationsAdded,
+            Self::ProductsUpserted { .. } => EventKind::ProductsUpserted,
+            Self::SaleCreated { .. } => EventKind::SaleCreated,
+            Self::StockMoved { .. } => EventKind::StockMoved,
+        }
+    }
+}
+
+/// The kinds of events, by routing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// `tenants.created`
+    TenantCreated,
+    /// `locations.added`
+    LocationsAdded,
+    /// `products.upserted`
+    ProductsUpserted,
+    /// `sales.created`
+    SaleCreated,
+    /// `stock.moved`
+    StockMoved,
+}
+
+impl EventKind {
+    const ALL: [Self; 5] = [
+        Self::TenantCreated,
+        Self::LocationsAdded,
+        Self::ProductsUpserted,
+        Self::SaleCreated,
+        Self::StockMoved,
+    ];
+
+    /// The routing key.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TenantCreated => "tenants.created",
+            Self::LocationsAdded => "locations.added",
+            Self::ProductsUpserted => "products.upserted",
+            Self::SaleCreated => "sales.created",
+            Self::StockMoved => "stock.moved",
+        }
+    }
+
+    /// Reads a routing key.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// Why stock moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum MovementKind {
+    /// Sold.
+    Sale,
+    /// Bought.
+    Purchase,
+    /// Came back.
+    Return,
+    /// Corrected by a person.
+    Adjustment,
+    /// The opening balance of a unit at a location.
+    InitialStock,
+    /// Moved between locations.
+    Transfer,
+    /// Taken over from an ERP.
+    LegacySync,
+}
+
+impl MovementKind {
+    /// The name in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sale => "SALE",
+            Self::Purchase => "PURCHASE",
+            Self::Return => "RETURN",
+            Self::Adjustment => "ADJUSTMENT",
+            Self::InitialStock => "INITIAL_STOCK",
+            Self::Transfer => "TRANSFER",
+            Self::LegacySync => "LEGACY_SYNC",
+        }
+    }
+}
+
+impl fmt::Display for MovementKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A change of one unit's stock at one location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Movement {
+    /// The unit.
+    #[serde(rename = "producto_id")]
+    pub unit: UnitId,
+    /// Where.
+    #[serde(rename = "ubicacion_id")]
+    pub location: LocationId,
+    /// How much came (+) or went (-).
+    pub delta: Quantity,
+}
+
+impl Event {
+    /// Every stock movement of the event, in order: a sale has one per line that takes stock.
+    pub fn movements(&self) -> impl Iterator<Item = Movement> {
+        let (sale, moved) = match &self.body {
+            Body::SaleCreated { sale, .. } => (Some(sale), &[][..]),
+            Body::StockMoved { movements, .. } => (None, movements.as_slice()),
+            _ => (None, &[][..]),
+        };
+        let lines = sale.into_iter().flat_map(|sale| {
+            sale.lines.iter().filter(|line| line.has_stock).map(|line| Movement {
+                unit: line.unit,
+                location: sale.location,
+                delta: line.quantity.negated(),
+            })
+        });
+        lines.chain(moved.iter().copied())
+    }
+
+    /// Kind and reference document of the event's movements.
+    pub fn movement_origin(&self) -> (MovementKind, String) {
+        match &self.body {
+            Body::SaleCreated { sale, .. } => (MovementKind::Sale, sale.id.to_string()),
+            Body::StockMoved { kind, reference, .. } => (*kind, reference.to_string()),
+            _ => (MovementKind::Adjustment, String::new()),
+        }
+    }
+}
