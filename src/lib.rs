@@ -18,4 +18,10 @@
 //! ```
 
 pub mod actors;
+pub mod bus;
 pub mod domain;
+pub mod ports;
+pub mod resilience;
+pub mod sqlite;
+pub mod stock;
+pub mod store;

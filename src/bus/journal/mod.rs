@@ -1,0 +1,191 @@
+//! The embedded bus: an append-only journal in SQLite, with consumer groups, retries and dead letters.
+//!
+//! One [`EventLog`] writes; every group has one [`EventFeed`]. What was written last also stays in memory (the tail),
+//! so that a consumer that keeps up never reads the file. Positions are confirmed in memory and written down with
+//! the upkeep: after a crash a group sees a few events again, which every consumer has to bear anyway.
+
+mod feed;
+mod log;
+pub mod recovery;
+mod tail;
+
+use crate::domain::event::Event;
+use crate::ports::bus::{EventFeed, EventHistory, EventLog, LEDGER_GROUP};
+use crate::ports::clock::SharedClock;
+use crate::ports::{Open, PortError};
+use crate::resilience::retry::RetrySchedule;
+use crate::sqlite::{self, port_error};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tail::Tail;
+use tokio::sync::watch;
+
+/// Steps of the journal's schema.
+pub const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "journal", include_str!("../../../migrations/journal/0001_journal.sql"))];
+
+/// Numbers of the journal.
+#[derive(Clone, Debug)]
+pub struct JournalSettings {
+    /// Most bytes the file may have; beyond it appends are refused as "full".
+    pub max_bytes: u64,
+    /// Most events the slowest group may be behind; beyond it appends are refused.
+    pub max_backlog: u64,
+    /// Confirmed events kept for looking back.
+    pub retain_events: u64,
+    /// Most events kept in memory for consumers that keep up.
+    pub tail_events: usize,
+    /// Most bytes of those, counted as they are in the file.
+    pub tail_bytes: usize,
+    /// When failed deliveries come again.
+    pub retries: RetrySchedule,
+}
+
+/// The page size of every file, SQLite's default.
+const PAGE_BYTES: u64 = 4_096;
+
+/// The journal of one installation.
+#[derive(Clone)]
+pub struct Journal {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    settings: JournalSettings,
+    clock: SharedClock,
+    tail: Mutex<Tail>,
+    /// The last durable position.
+    durable: watch::Sender<u64>,
+    /// How far each group has confirmed.
+    confirmed: Mutex<HashMap<&'static str, u64>>,
+}
+
+impl Shared {
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn confirmed(&self, group: &'static str) -> u64 {
+        let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        confirmed.get(group).copied().unwrap_or_default()
+    }
+
+    fn confirm(&self, group: &'static str, position: u64) {
+        self.confirmed.lock().unwrap_or_else(PoisonError::into_inner).insert(group, position);
+    }
+
+    fn all_confirmed(&self) -> Vec<(&'static str, u64)> {
+        let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        confirmed.iter().map(|(group, position)| (*group, *position)).collect()
+    }
+
+    fn last(&self) -> u64 {
+        *self.durable.borrow()
+    }
+
+    async fn connect(&self) -> Result<SqliteConnection, PortError> {
+        let pages = (self.settings.max_bytes / PAGE_BYTES).max(16);
+        let options = sqlite::durable(&self.path).pragma("max_page_count", pages.to_string());
+        sqlite::connect(&self.path, &options).await
+    }
+}
+
+impl Journal {
+    /// Opens or creates the journal, repairs what can be repaired and says what it found.
+    pub async fn open(
+        path: &Path,
+        settings: JournalSettings,
+        clock: SharedClock,
+    ) -> Result<(Self, recovery::Findings), PortError> {
+        let mut findings = recovery::inspect_wal(path)?;
+        let opened = recovery::open(path, &clock, &mut findings).await?;
+        let shared = Shared {
+            path: path.to_owned(),
+            tail: Mutex::new(Tail::new(settings.tail_events, settings.tail_bytes, opened.last)),
+            settings,
+            clock,
+            durable: watch::Sender::new(opened.last),
+            confirmed: Mutex::new(HashMap::from([(LEDGER_GROUP, opened.ledger_position)])),
+        };
+        Ok((Self { shared: Arc::new(shared) }, findings))
+    }
+
+    /// Opens writing ends.
+    pub fn log(&self) -> Open<Box<dyn EventLog>> {
+        let shared = self.shared.clone();
+        Arc::new(move || {
+            let shared = shared.clone();
+            async move { Ok(Box::new(log::Log::open(shared).await?) as Box<dyn EventLog>) }.boxed()
+        })
+    }
+
+    /// Opens the reading ends of a group.
+    pub fn feed(&self, group: &'static str) -> Open<Box<dyn EventFeed>> {
+        let shared = self.shared.clone();
+        Arc::new(move || {
+            let shared = shared.clone();
+            async move { Ok(Box::new(feed::Feed::open(shared, group).await?) as Box<dyn EventFeed>) }.boxed()
+        })
+    }
+
+    /// How many events the ledger group is behind.
+    pub fn backlog(&self) -> u64 {
+        self.shared.last().saturating_sub(self.shared.confirmed(LEDGER_GROUP))
+    }
+
+    /// The last durable position.
+    pub fn last(&self) -> u64 {
+        self.shared.last()
+    }
+}
+
+impl EventHistory for Journal {
+    fn unconfirmed(&self) -> BoxFuture<'_, Result<Vec<Arc<Event>>, PortError>> {
+        async move {
+            let mut connection = sqlite::connect(&self.shared.path, &sqlite::reading(&self.shared.path)).await?;
+            let confirmed = self.shared.confirmed(LEDGER_GROUP);
+            let sql = "SELECT position, kind, payload FROM journal WHERE position > $1
+                       UNION ALL SELECT position, kind, payload FROM retries WHERE consumer_group = $2 AND position <= $1
+                       UNION ALL SELECT position, kind, payload FROM dead_letters WHERE consumer_group = $2 AND position <= $1
+                       ORDER BY position";
+            let query = sqlx::query(sql).bind(number(confirmed)).bind(LEDGER_GROUP);
+            let rows = query.fetch_all(&mut connection).await.map_err(port_error)?;
+            rows.iter().map(|row| read_event(row).map(|(_, event)| event)).collect()
+        }
+        .boxed()
+    }
+}
+
+/// Reads (position, kind, payload) from the first three columns.
+fn read_event(row: &SqliteRow) -> Result<(u64, Arc<Event>), PortError> {
+    let position: i64 = row.try_get(0).map_err(port_error)?;
+    let kind: &str = row.try_get(1).map_err(port_error)?;
+    let payload: &[u8] = row.try_get(2).map_err(port_error)?;
+    let event = Event::decode(kind, payload)
+        .map_err(|error| PortError::Permanent(format!("journal position {position}: {error}")))?;
+    Ok((u64::try_from(position).unwrap_or_default(), Arc::new(event)))
+}
+
+/// A position or count as SQLite holds it.
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// What each row carries to prove that it is what was written: CRC-32 (IEEE) over position, kind and payload.
+fn checksum(position: u64, kind: &str, payload: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&position.to_be_bytes());
+    crc.update(kind.as_bytes());
+    crc.update(&[0]);
+    crc.update(payload);
+    crc.finalize()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! Opening a journal that may have been damaged: find it, say it, keep everything that is still whole.
+
+use super::{MIGRATIONS, checksum, log, number};
+use crate::domain::event::Event;
+use crate::ports::PortError;
+use crate::ports::bus::LEDGER_GROUP;
+use crate::ports::clock::SharedClock;
+use crate::sqlite::{self, port_error};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
+use std::path::{Path, PathBuf};
+
+/// What was found wrong, in words for the operator. Empty for a whole journal.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Findings(pub Vec<String>);
+
+/// A journal that is ready for use.
+pub struct Opened {
+    /// The last position ever given out.
+    pub last: u64,
+    /// How far the ledger group has confirmed.
+    pub ledger_position: u64,
+}
+
+/// Looks at the write-ahead log before SQLite does. SQLite silently drops everything from the first frame on whose
+/// checksum fails: after a crash that is an unfinished write, but it can also be an acknowledged sale on a bad disk.
+///
+/// Format: <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>
+pub fn inspect_wal(journal: &Path) -> Result<Findings, PortError> {
+    let wal = beside(journal, "-wal");
+    let bytes = match std::fs::read(&wal) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Findings::default()),
+        Err(error) => return Err(PortError::Permanent(format!("{}: {error}", wal.display()))),
+    };
+    let Some(damage) = damaged_frame(&bytes) else { return Ok(Findings::default()) };
+    let copy = beside(journal, "-wal.damaged");
+    std::fs::write(&copy, &bytes)
+        .map_err(|error| PortError::Permanent(format!("{}: {error}", copy.display())))?;
+    Ok(Findings(vec![format!(
+        "the journal's tail is damaged: {damage} of {} does not match its checksum; events before it are kept, what \
+         came after is not readable. The damaged file was copied to {}",
+        wal.display(),
+        copy.display()
+    )]))
+}
+
+/// The first frame that belongs to the current generation of the log and fails its checksum.
+fn damaged_frame(wal: &[u8]) -> Option<String> {
+    const HEADER: usize = 32;
+    const FRAME_HEADER: usize = 24;
+    let word = |at: usize| -> Option<u32> { Some(u32::from_be_bytes(wal.get(at..at + 4)?.try_into().ok()?)) };
+    if wal.is_empty() {
+        return None;
+    }
+    let (Some(magic), Some(page)) = (word(0), word(8)) else { return Some("the header".into()) };
+    let big_endian = match magic {
+        0x377f_0683 => true,
+        0x377f_0682 => false,
+        // A log that was just created may have an all-zero header.
+        0 => return None,
+        _ => return Some("the header".into()),
+    };
+    let mut sum = wal_checksum((0, 0), wal.get(..24)?, big_endian);
+    if (word(24), word(28)) != (Some(sum.0), Some(sum.1)) {
+        return Some("the header".into());
+    }
+    let salts = wal.get(16..24)?;
+    let size = FRAME_HEADER + usize::try_from(page).ok()?;
+    let frames = wal.get(HEADER..)?;
+    for (index, frame) in frames.chunks(size).enumerate() {
+        if frame.len() < FRAME_HEADER || frame.get(8..16) != Some(salts) {
+            // Cut off in its header, or left over from an earlier generation of the log: nothing follows.
+            return None;
+        }
+        if frame.len() < size {
+            return Some(format!("frame {} (cut short)", index + 1));
+        }
+        sum = wal_checksum(sum, &frame[..8], big_endian);
+        sum = wal_checksum(sum, &frame[FRAME_HEADER..], big_endian);
+        let at = HEADER + index * size + 16;
+        if (word(at), word(at + 4)) != (Some(sum.0), Some(sum.1)) {
+            return Some(format!("frame {}", index + 1));
+        }
+    }
+    None
+}
+
+fn wal_checksum(mut sum: (u32, u32), bytes: &[u8], big_endian: bool) -> (u32, u32) {
+    let read = |word: &[u8]| {
+        let word = [word[0], word[1], word[2], word[3]];
+        if big_endian { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) }
+    };
+    for pair in bytes.chunks_exact(8) {
+        sum.0 = sum.0.wrapping_add(read(&pair[..4])).wrapping_add(sum.1);
+        sum.1 = sum.1.wrapping_add(read(&pair[4..])).wrapping_add(sum.0);
+    }
+    sum
+}
+
+/// Opens the file, brings its schema up to date and checks every event that a consumer may still need.
+pub async fn open(path: &Path, clock: &SharedClock, findings: &mut Findings) -> Result<Opened, PortError> {
+    match open_and_check(path, clock, findings).await {
+        Err(PortError::Permanent(why)) if is_malformed(&why) => {
+            findings.0.push(format!("the journal file is damaged: {why}"));
+            salvage(path, clock, findings).await?;
+            open_and_check(path, clock, findings).await
+        }
+        other => other,
+    }
+}
+
+/// SQLite's word for a file whose structure is broken somewhere (code 11), as against one that is no database at all.
+fn is_malformed(why: &str) -> bool {
+    why.contains("malformed")
+}
+
+async fn open_and_check(
+    path: &Path,
+    clock: &SharedClock,
+    findings: &mut Findings,
+) -> Result<Opened, PortError> {
+    let mut connection = sqlite::connect(path, &sqlite::durable(path)).await?;
+    sqlite::migrate(&mut connection, path, MIGRATIONS).await?;
+    let sql = "SELECT position FROM positions WHERE consumer_group = $1";
+    let position: Option<i64> = sqlx::query_scalar(sql)
+        .bind(LEDGER_GROUP)
+        .fetch_optional(&mut connection)
+        .await
+        .map_err(port_error)?;
+    let ledger_position = u64::try_from(position.unwrap_or_default()).unwrap_or_default();
+    quarantine_unreadable(&mut connection, ledger_position, clock, findings).await?;
+    let last = log::last_position(&mut connection).await.map_err(port_error)?;
+    Ok(Opened { last, ledger_position })
+}
+
+/// Moves rows that are not what was written out of the consumers' way, and reports positions that are gone.
+async fn quarantine_unreadable(
+    connection: &mut SqliteConnection,
+    after: u64,
+    clock: &SharedClock,
+    findings: &mut Findings,
+) -> Result<(), PortError> {
+    const PAGE: i64 = 10_000;
+    let mut cursor = after;
+    loop {
+        let sql = "SELECT position, kind, payload, checksum FROM journal WHERE position > $1 ORDER BY position LIMIT $2";
+        let query = sqlx::query(sql).bind(number(cursor)).bind(PAGE);
+        let rows = query.fetch_all(&mut *connection).await.map_err(port_error)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in &rows {
+            let position: i64 = row.try_get(0).map_err(port_error)?;
+            let position = u64::try_from(position).unwrap_or_default();
+            if position > cursor + 1 {
+                let (from, to) = (cursor + 1, position - 1);
+                let known: i64 =
+                    sqlx::query_scalar("SELECT count(*) FROM quarantine WHERE position BETWEEN $1 AND $2")
+                        .bind(number(from))
+                        .bind(number(to))
+                        .fetch_one(&mut *connection)
+                        .await
+                        .map_err(port_error)?;
+                if number(to - from + 1) > known {
+                    findings.0.push(format!("journal positions {from} to {to} are missing"));
+                }
+            }
+            cursor = position;
+            let kind: &str = row.try_get(1).map_err(port_error)?;
+            let payload: &[u8] = row.try_get(2).map_err(port_error)?;
+            let stored: i64 = row.try_get(3).map_err(port_error)?;
+            let reason = if stored != i64::from(checksum(position, kind, payload)) {
+                "does not match its checksum".to_owned()
+            } else if let Err(error) = Event::decode(kind, payload) {
+                error.to_string()
+            } else {
+                continue;
+            };
+            findings.0.push(format!("journal position {position} {reason}; it was put into quarantine"));
+            sqlx::query(
+                "INSERT INTO quarantine (position, found_at, reason, kind, payload)
+                 SELECT position, $2, $3, kind, payload FROM journal WHERE position = $1",
+            )
+            .bind(number(position))
+            .bind(clock.now().micros())
+            .bind(reason)
+            .execute(&mut *connection)
+            .await
+            .map_err(port_error)?;
+            let delete = sqlx::query("DELETE FROM journal WHERE position = $1").bind(number(position));
+            delete.execute(&mut *connection).await.map_err(port_error)?;
+        }
+    }
+}
+
+/// Copies what can still be read into a new file and puts it in the place of the damaged one, which is kept aside.
+async fn salvage(path: &Path, clock: &SharedClock, findings: &mut Findings) -> Result<(), PortError> {
+    let fresh = beside(path, ".salvaged");
+    remove(&fresh)?;
+    let mut target = sqlite::connect(&fresh, &sqlite::durable(&fresh)).await?;
+    sqlite::migrate(&mut target, &fresh, MIGRATIONS).await?;
+    let attach = sqlx::query("ATTACH DATABASE $1 AS damaged").bind(path.display().to_string());
+    attach.execute(&mut target).await.map_err(port_error)?;
+    // The small tables first: positions say what consumers already have.
+    for table in ["positions", "retries", "dead_letters", "quarantine"] {
+        let copy = format!("INSERT OR IGNORE INTO main.{table} SELECT * FROM damaged.{table}");
+        if let Err(error) = sqlx::query(sqlx::AssertSqlSafe(copy)).execute(&mut target).await {
+            findings.0.push(format!("table {table} of the damaged journal could not be copied: {error}"));
+        }
+    }
+    let mut kept = 0;
+    // From the front until the damage, then from the back until the damage.
+    for order in ["ASC", "DESC"] {
+        let mut last: Option<i64> = None;
+        loop {
+            let bound = match (order, last) {
+                (_, None) => String::new(),
+                ("ASC", Some(last)) => format!("WHERE position > {last}"),
+                (_, Some(last)) => format!("WHERE position < {last}"),
+            };
+            let sql = format!(
+                "SELECT position, kind, payload, checksum FROM damaged.journal {bound} ORDER BY position {order} LIMIT 1"
+            );
+            let row = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_optional(&mut target).await;
+            let Ok(Some(row)) = row else { break };
+            let position: i64 = row.try_get(0).map_err(port_error)?;
+            let (kind, payload): (&str, &[u8]) = match (row.try_get(1), row.try_get(2)) {
+                (Ok(kind), Ok(payload)) => (kind, payload),
+                _ => break,
+            };
+            let stored: i64 = row.try_get(3).map_err(port_error)?;
+            let insert = sqlx::query(
+                "INSERT OR IGNORE INTO main.journal (position, kind, payload, checksum) VALUES ($1, $2, $3, $4)",
+            );
+            let insert = insert.bind(position).bind(kind).bind(payload).bind(stored);
+            if insert.execute(&mut target).await.map_err(port_error)?.rows_affected() == 0 {
+                break;
+            }
+            kept += 1;
+            last = Some(position);
+        }
+    }
+    sqlx::query("DETACH DATABASE damaged").execute(&mut target).await.map_err(port_error)?;
+    sqlx::Connection::close(target).await.map_err(port_error)?;
+    let aside = beside(path, &format!(".damaged-{}", clock.now().micros()));
+    for suffix in ["", "-wal", "-shm"] {
+        let (from, to) = (beside(path, suffix), beside(&aside, suffix));
+        if from.exists() {
+            std::fs::rename(&from, &to).map_err(|error| PortError::Permanent(error.to_string()))?;
+        }
+    }
+    std::fs::rename(&fresh, path).map_err(|error| PortError::Permanent(error.to_string()))?;
+    findings.0.push(format!(
+        "{kept} events were copied out of the damaged journal; the damaged file is kept as {}",
+        aside.display()
+    ));
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), PortError> {
+    for suffix in ["", "-wal", "-shm"] {
+        match std::fs::remove_file(beside(path, suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(PortError::Permanent(format!("{}: {error}", path.display())));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,61 @@
+//! The newest events, in memory, for consumers that keep up.
+
+use crate::domain::event::Event;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+struct Entry {
+    event: Arc<Event>,
+    bytes: usize,
+}
+
+/// A window over the end of the journal. Positions in it are dense.
+pub struct Tail {
+    entries: VecDeque<Entry>,
+    /// The position of the newest entry, or of the newest event on file when the window is empty.
+    last: u64,
+    bytes: usize,
+    max_events: usize,
+    max_bytes: usize,
+}
+
+/// What the window knows about the events after a position.
+pub enum Window {
+    /// These come next; empty when there is nothing newer.
+    Next(Vec<(u64, Arc<Event>)>),
+    /// They are older than the window: read the file.
+    Older,
+}
+
+impl Tail {
+    pub fn new(max_events: usize, max_bytes: usize, last: u64) -> Self {
+        Self { entries: VecDeque::new(), last, bytes: 0, max_events, max_bytes }
+    }
+
+    pub fn push(&mut self, position: u64, event: Arc<Event>, bytes: usize) {
+        if position != self.last + 1 {
+            self.entries.clear();
+            self.bytes = 0;
+        }
+        self.last = position;
+        self.bytes += bytes;
+        self.entries.push_back(Entry { event, bytes });
+        while self.entries.len() > self.max_events || self.bytes > self.max_bytes {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.bytes -= oldest.bytes;
+        }
+    }
+
+    pub fn after(&self, position: u64, max: usize) -> Window {
+        let oldest = self.last + 1 - self.entries.len() as u64;
+        if position >= self.last {
+            return Window::Next(Vec::new());
+        }
+        if position + 1 < oldest {
+            return Window::Older;
+        }
+        let skip = usize::try_from(position + 1 - oldest).unwrap_or(usize::MAX);
+        let entries = self.entries.iter().skip(skip).take(max);
+        Window::Next((position + 1..).zip(entries.map(|entry| entry.event.clone())).collect())
+    }
+}

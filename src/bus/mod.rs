@@ -1,0 +1,3 @@
+//! The bus adapters.
+
+pub mod journal;

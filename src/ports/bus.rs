@@ -1,0 +1,76 @@
+//! The bus: durable events, consumer groups, retries, dead letters.
+
+use super::PortError;
+use crate::domain::event::Event;
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+
+/// Why events are not (known to be) durable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Certainly not durable; nothing of the batch is.
+    #[error("events were not recorded: {0}")]
+    NotDurable(String),
+    /// Certainly not durable, because there is no room left.
+    #[error("events were not recorded, storage is full: {0}")]
+    Full(String),
+    /// It may be either; only a fresh look tells.
+    #[error("it is unknown whether the events were recorded: {0}")]
+    InDoubt(String),
+}
+
+/// The writing end. Owned by one actor.
+pub trait EventLog: Send {
+    /// Makes a batch durable, all or nothing, in order. Ok means: it survives the loss of power.
+    fn append<'a>(&'a mut self, batch: &'a [Arc<Event>]) -> BoxFuture<'a, Result<(), AppendError>>;
+
+    /// Upkeep between batches: positions of the groups, trimming what every group has, checkpoints.
+    fn maintain(&mut self) -> BoxFuture<'_, Result<(), PortError>>;
+}
+
+/// One event on its way to a consumer group.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its place on the bus.
+    pub position: u64,
+    /// How often the group has tried it before.
+    pub attempt: u32,
+    /// The event.
+    pub event: Arc<Event>,
+}
+
+/// What became of a delivery that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// It comes again later, and the events of its tenant wait behind it.
+    Retry,
+    /// It was given up and lies among the dead letters.
+    DeadLettered,
+}
+
+/// The reading end of one consumer group.
+///
+/// Order: a tenant's events come in their order. Every event comes at least once.
+pub trait EventFeed: Send {
+    /// The next events, at most `max`; waits until there is one. Safe to drop while it waits.
+    fn next(&mut self, max: usize) -> BoxFuture<'_, Result<Vec<Delivery>, PortError>>;
+
+    /// The effects of these deliveries are durable.
+    fn done<'a>(&'a mut self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Result<(), PortError>>;
+
+    /// A delivery failed for good reason; it is tried again by schedule, then becomes a dead letter.
+    fn reject<'a>(
+        &'a mut self,
+        delivery: &'a Delivery,
+        cause: &'a str,
+    ) -> BoxFuture<'a, Result<Rejection, PortError>>;
+}
+
+/// What a consumer group has not confirmed, for rebuilding hot state.
+pub trait EventHistory: Send + Sync {
+    /// Every durable event that the ledger group has not confirmed, dead letters included, in order of position.
+    fn unconfirmed(&self) -> BoxFuture<'_, Result<Vec<Arc<Event>>, PortError>>;
+}
+
+/// The consumer group that writes the ledger.
+pub const LEDGER_GROUP: &str = "queue.sales.created";

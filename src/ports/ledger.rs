@@ -1,0 +1,99 @@
+//! The ledger and the catalogue at rest.
+
+use super::PortError;
+use crate::domain::catalogue::Unit;
+use crate::domain::decimal::Quantity;
+use crate::domain::event::Event;
+use crate::domain::idempotency::Fingerprint;
+use crate::domain::ids::{SaleId, TenantId};
+use crate::domain::sale::Sale;
+use crate::domain::stock::Place;
+use crate::domain::tenant::{Location, Tenant};
+use crate::domain::time::Timestamp;
+use futures_util::future::BoxFuture;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Everything a shard needs of a tenant, as of one moment.
+#[derive(Debug, Clone)]
+pub struct TenantSnapshot {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// Its locations.
+    pub locations: Vec<Location>,
+    /// Its units.
+    pub units: Vec<Arc<Unit>>,
+    /// Projected stock.
+    pub stock: Vec<(Place, Quantity)>,
+    /// The last event number applied.
+    pub sequence: u64,
+    /// Numbers up to `sequence` that were given up and not applied.
+    pub holes: BTreeSet<u64>,
+    /// The moment of the last event applied.
+    pub last_at: Timestamp,
+}
+
+impl TenantSnapshot {
+    /// Whether an event is in the snapshot already.
+    pub fn has(&self, sequence: u64) -> bool {
+        sequence <= self.sequence && !self.holes.contains(&sequence)
+    }
+}
+
+/// A sale as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSale {
+    /// The sale.
+    pub sale: Sale,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The request its key stood for, if it had a key.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// What a batch did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Events written now.
+    pub events: usize,
+    /// Events that were there already.
+    pub duplicates: usize,
+    /// Sales among the events written now.
+    pub sales: usize,
+}
+
+/// The writing end. Owned by one actor.
+pub trait LedgerStore: Send {
+    /// Writes the effects of a batch in one transaction, ignoring events it already has. An error means that nothing
+    /// of the batch is written.
+    fn apply<'a>(&'a mut self, batch: &'a [Arc<Event>]) -> BoxFuture<'a, Result<Applied, PortError>>;
+
+    /// Notes that an event was given up, so that its number is known to be missing rather than lost.
+    fn skip<'a>(
+        &'a mut self,
+        tenant: TenantId,
+        sequence: u64,
+        cause: &'a str,
+    ) -> BoxFuture<'a, Result<(), PortError>>;
+}
+
+/// Reading, beside the writer.
+pub trait LedgerReader: Send + Sync {
+    /// Every tenant that belongs to a shard, each as of one moment.
+    fn snapshots(&self, shard: usize, shards: usize)
+    -> BoxFuture<'_, Result<Vec<TenantSnapshot>, PortError>>;
+
+    /// A tenant's sale.
+    fn sale(&self, tenant: TenantId, id: SaleId) -> BoxFuture<'_, Result<Option<StoredSale>, PortError>>;
+
+    /// The sale that a key made; `indexed` is the indexed half of the key's hash.
+    fn sale_by_key<'a>(
+        &'a self,
+        tenant: TenantId,
+        indexed: i64,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<StoredSale>, PortError>>;
+
+    /// The indexed halves of all keys, a page at a time: those after `after`, in ascending order, at most `limit`.
+    fn key_hashes(&self, after: Option<i64>, limit: usize) -> BoxFuture<'_, Result<Vec<i64>, PortError>>;
+}

@@ -1,0 +1,3 @@
+//! How to go on when something fails: schedules and back-off, as data.
+
+pub mod retry;

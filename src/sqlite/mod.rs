@@ -1,0 +1,124 @@
+//! What the two SQLite adapters share: opening a file the durable way, migrations, and what its errors mean.
+
+use crate::ports::PortError;
+use sqlx::ConnectOptions as _;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use std::path::Path;
+use std::time::Duration;
+
+pub mod rows;
+
+/// How long a connection waits for another one's write to end.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Options for a file that must survive the loss of power: WAL, and a sync at every commit.
+///
+/// A checkpoint every 8 MiB of WAL costs a commit a few milliseconds now and then; larger ones cost it more at once.
+pub fn durable(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("wal_autocheckpoint", "2000")
+        .pragma("cache_size", "-65536")
+        .statement_cache_capacity(64)
+        .disable_statement_logging()
+}
+
+/// Options for reading beside the writer, from this process or another.
+pub fn reading(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("cache_size", "-32768")
+        .disable_statement_logging()
+}
+
+/// Opens a connection; the error names the file.
+pub async fn connect(path: &Path, options: &SqliteConnectOptions) -> Result<SqliteConnection, PortError> {
+    options.connect().await.map_err(|error| match error_of(&error) {
+        PortError::Transient(why) => PortError::Transient(format!("{}: {why}", path.display())),
+        PortError::Permanent(why) => PortError::Permanent(format!("{}: {why}", path.display())),
+    })
+}
+
+/// Brings a file's schema up to date; refuses one that a newer build has changed.
+pub async fn migrate(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    steps: &[(i64, &'static str, &'static str)],
+) -> Result<(), PortError> {
+    use sqlx::SqlSafeStr as _;
+    let migration = |&(version, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let newest = steps.last().map_or(0, |step| step.0);
+    Migrator::with_migrations(steps.iter().map(migration).collect()).run(connection).await.map_err(|error| {
+        let path = path.display();
+        match error {
+            MigrateError::VersionMissing(found) => PortError::Permanent(format!(
+                "{path} was written by a newer Blend (schema {found}, this one knows up to {newest}): \
+                 run that version, or restore a backup made before the upgrade"
+            )),
+            MigrateError::VersionMismatch(version) => PortError::Permanent(format!(
+                "{path}: migration {version} is not the one that was applied to this file"
+            )),
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => match error_of(&error)
+            {
+                PortError::Transient(why) => PortError::Transient(format!("{path}: {why}")),
+                PortError::Permanent(why) => PortError::Permanent(format!("{path}: {why}")),
+            },
+            other => PortError::Permanent(format!("{path}: {other}")),
+        }
+    })
+}
+
+/// SQLite's primary result codes that matter here, from <https://www.sqlite.org/rescode.html>.
+mod code {
+    pub const BUSY: i32 = 5;
+    pub const LOCKED: i32 = 6;
+    pub const NOMEM: i32 = 7;
+    pub const IOERR: i32 = 10;
+    pub const FULL: i32 = 13;
+    pub const CANTOPEN: i32 = 14;
+}
+
+/// The primary result code of an error, if SQLite gave one.
+fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    let code = error.as_database_error()?.code()?;
+    code.parse::<i32>().ok().map(|extended| extended & 0xFF)
+}
+
+/// Whether there is no room left.
+pub fn is_full(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(code::FULL)
+}
+
+/// An error in the terms of the ports.
+pub fn error_of(error: &sqlx::Error) -> PortError {
+    let passing = match error {
+        sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolTimedOut => true,
+        _ => matches!(
+            primary_code(error),
+            Some(code::BUSY | code::LOCKED | code::NOMEM | code::IOERR | code::FULL | code::CANTOPEN)
+        ),
+    };
+    let why = match error.as_database_error() {
+        Some(database) => {
+            format!("{} (SQLite code {})", database.message(), database.code().unwrap_or_default())
+        }
+        None => error.to_string(),
+    };
+    if passing { PortError::Transient(why) } else { PortError::Permanent(why) }
+}
+
+/// [`error_of`] for `map_err`.
+pub fn port_error(error: sqlx::Error) -> PortError {
+    error_of(&error)
+}

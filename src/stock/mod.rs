@@ -1,0 +1,3 @@
+//! Hot tier adapters.
+
+pub mod memory;

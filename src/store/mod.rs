@@ -1,0 +1,3 @@
+//! Where ledger and catalogue rest.
+
+pub mod sqlite;
