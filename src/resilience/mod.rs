@@ -1,0 +1,3 @@
+//! Patterns that keep a failure from spreading.
+
+pub mod backoff;
