@@ -1,3 +1,4 @@
 //! How to go on when something fails: schedules and back-off, as data.
 
+pub mod backoff;
 pub mod retry;
