@@ -1,3 +1,12 @@
 //! The actors and the kit that runs them.
+//!
+//! | actor | owns | mailbox | restart |
+//! |---|---|---|---|
+//! | `journal` | the journal's writing end | 1,024 appends | reopens the log |
+//! | `reservation-N` | hot stock, catalogue and keys of the tenants of one shard | 4,096 asks | rebuilds from ledger and journal |
+//! | `ledger` | the ledger's writing end and its place on the bus | 16 | goes on behind the last confirmed event |
 
+pub mod journal_writer;
 pub mod kit;
+pub mod ledger_writer;
+pub mod reservation;

@@ -176,6 +176,16 @@ impl Event {
         lines.chain(moved.iter().copied())
     }
 
+    /// How many rows the event comes to, for batching by size rather than by count.
+    pub fn weight(&self) -> usize {
+        match &self.body {
+            Body::SaleCreated { sale, .. } => 1 + sale.lines.len(),
+            Body::ProductsUpserted { units } => units.len(),
+            Body::StockMoved { movements, .. } => movements.len(),
+            Body::TenantCreated { .. } | Body::LocationsAdded { .. } => 1,
+        }
+    }
+
     /// Kind and reference document of the event's movements.
     pub fn movement_origin(&self) -> (MovementKind, String) {
         match &self.body {

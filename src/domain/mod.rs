@@ -7,6 +7,7 @@ pub mod decimal;
 pub mod event;
 pub mod idempotency;
 pub mod ids;
+pub mod import;
 pub mod ledger;
 pub mod reservation;
 pub mod saga;

@@ -44,7 +44,12 @@ pub struct Levels {
 impl Levels {
     /// The level at a place; zero where there never was any.
     pub fn at(&self, place: Place) -> Level {
-        self.levels.get(&place).copied().unwrap_or_default()
+        self.find(place).unwrap_or_default()
+    }
+
+    /// The level at a place, if there ever was any.
+    pub fn find(&self, place: Place) -> Option<Level> {
+        self.levels.get(&place).copied()
     }
 
     /// Every place with its level.

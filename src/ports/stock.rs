@@ -1,6 +1,6 @@
 //! The hot tier: atomic reservation.
 //!
-//! One instance serves one tenant at a time and in order; who calls it sees each command decided as a whole.
+//! One instance serves the tenants of one shard, for one caller at a time; each command is decided as a whole.
 
 use super::PortError;
 use crate::domain::decimal::Quantity;
@@ -8,56 +8,50 @@ use crate::domain::idempotency::KeyHash;
 use crate::domain::ids::{SaleId, TenantId};
 use crate::domain::reservation::{KeyUse, Outcome, Reserve};
 use crate::domain::stock::{Level, Place};
-use std::future::Future;
+use futures_util::future::LocalBoxFuture;
+use std::sync::Arc;
+
+/// What a call comes to, in a while.
+pub type Answer<'a, T> = LocalBoxFuture<'a, Result<T, PortError>>;
+
+/// Makes the hot tier of a shard, empty, whenever the shard is rebuilt.
+pub type NewStock = Arc<dyn Fn() -> Box<dyn HotStock> + Send + Sync>;
 
 /// Stock that answers in microseconds. It may be lost at any moment and is then loaded again from the ledger and the
-/// events that the ledger does not have yet.
+/// events that the ledger does not have yet. A tenant that is not loaded is an error, never "no stock".
 pub trait HotStock {
     /// Starts a tenant over from rebuilt levels; whatever was there is gone.
-    fn load(
-        &mut self,
-        tenant: TenantId,
-        levels: Vec<(Place, Quantity)>,
-    ) -> impl Future<Output = Result<(), PortError>>;
-
-    /// Whether a tenant is loaded: a tenant that is not is never read as "no stock".
-    fn is_loaded(&self, tenant: TenantId) -> bool;
+    fn load(&mut self, tenant: TenantId, levels: Vec<(Place, Quantity)>) -> Answer<'_, ()>;
 
     /// Takes every unit of a command or none, and binds its key in the same step.
-    fn reserve(
-        &mut self,
-        tenant: TenantId,
-        command: &Reserve,
-    ) -> impl Future<Output = Result<Outcome, PortError>>;
+    fn reserve<'a>(&'a mut self, tenant: TenantId, command: &'a Reserve) -> Answer<'a, Outcome>;
 
-    /// The sale is durable.
-    fn settle(&mut self, tenant: TenantId, sale: SaleId) -> impl Future<Output = Result<bool, PortError>>;
+    /// The sale is durable. False when no such reservation is open.
+    fn settle(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool>;
 
-    /// The sale never happened; a second void changes nothing.
-    fn void(&mut self, tenant: TenantId, sale: SaleId) -> impl Future<Output = Result<bool, PortError>>;
+    /// The sale never happened. False when no such reservation is open, so a second void changes nothing.
+    fn void(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool>;
 
-    /// Adds durable movements that are no sale, all or none.
-    fn moved(
-        &mut self,
-        tenant: TenantId,
-        movements: &[(Place, Quantity)],
-    ) -> impl Future<Output = Result<bool, PortError>>;
+    /// Adds durable movements that are no sale, all or (when one leaves the bounds: false) none.
+    fn moved<'a>(&'a mut self, tenant: TenantId, movements: &'a [(Place, Quantity)]) -> Answer<'a, bool>;
 
-    /// Level at a place.
-    fn check(&self, tenant: TenantId, place: Place) -> impl Future<Output = Result<Level, PortError>>;
+    /// Level at a place; `None` where there never was any stock, which is not the same as none left.
+    fn check(&self, tenant: TenantId, place: Place) -> Answer<'_, Option<Level>>;
+
+    /// Every place of a tenant with its level.
+    fn levels(&self, tenant: TenantId) -> Answer<'_, Vec<(Place, Level)>>;
 
     /// What a recent key was used for.
-    fn key_use(
-        &self,
-        tenant: TenantId,
-        key: KeyHash,
-    ) -> impl Future<Output = Result<Option<KeyUse>, PortError>>;
+    fn key_use(&self, tenant: TenantId, key: KeyHash) -> Answer<'_, Option<KeyUse>>;
 
     /// Remembers a key whose sale is durable.
-    fn remember_key(
-        &mut self,
+    fn remember_key(&mut self, tenant: TenantId, key: KeyHash, used: KeyUse) -> Answer<'_, ()>;
+
+    /// Forgets the oldest keys beyond the tier's own bound, as long as `in_ledger` says that their sale can be found
+    /// in the ledger.
+    fn forget_keys<'a>(
+        &'a mut self,
         tenant: TenantId,
-        key: KeyHash,
-        used: KeyUse,
-    ) -> impl Future<Output = Result<(), PortError>>;
+        in_ledger: &'a dyn Fn(SaleId) -> bool,
+    ) -> Answer<'a, ()>;
 }

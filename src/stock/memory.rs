@@ -6,18 +6,34 @@ use crate::domain::ids::{SaleId, TenantId};
 use crate::domain::reservation::{Book, KeyUse, Outcome, Reserve};
 use crate::domain::stock::{Level, Levels, Place};
 use crate::ports::PortError;
-use crate::ports::stock::HotStock;
+use crate::ports::stock::{Answer, HotStock};
+use futures_util::FutureExt;
 use std::collections::HashMap;
+use std::future::ready;
 
 /// Stock of the tenants of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStock {
     books: HashMap<TenantId, Book>,
+    keys_per_tenant: usize,
 }
 
 impl MemoryStock {
-    fn book(&mut self, tenant: TenantId) -> Result<&mut Book, PortError> {
-        self.books.get_mut(&tenant).ok_or_else(|| not_loaded(tenant))
+    /// Empty; keeps so many settled keys per tenant before the ledger has to be asked.
+    pub fn new(keys_per_tenant: usize) -> Self {
+        Self { books: HashMap::new(), keys_per_tenant }
+    }
+
+    fn with<T: 'static>(&self, tenant: TenantId, ask: impl FnOnce(&Book) -> T) -> Answer<'static, T> {
+        ready(self.books.get(&tenant).map(ask).ok_or_else(|| not_loaded(tenant))).boxed_local()
+    }
+
+    fn change<T: 'static>(
+        &mut self,
+        tenant: TenantId,
+        change: impl FnOnce(&mut Book) -> T,
+    ) -> Answer<'static, T> {
+        ready(self.books.get_mut(&tenant).map(change).ok_or_else(|| not_loaded(tenant))).boxed_local()
     }
 }
 
@@ -25,58 +41,70 @@ fn not_loaded(tenant: TenantId) -> PortError {
     PortError::Transient(format!("tenant {tenant} is not loaded"))
 }
 
+/// All movements or none.
+fn move_all(levels: &mut Levels, movements: &[(Place, Quantity)]) -> bool {
+    for (done, (place, delta)) in movements.iter().enumerate() {
+        if !levels.move_by(*place, *delta) {
+            for (place, delta) in &movements[..done] {
+                levels.move_by(*place, delta.negated());
+            }
+            return false;
+        }
+    }
+    true
+}
+
 impl HotStock for MemoryStock {
-    async fn load(&mut self, tenant: TenantId, levels: Vec<(Place, Quantity)>) -> Result<(), PortError> {
+    fn load(&mut self, tenant: TenantId, levels: Vec<(Place, Quantity)>) -> Answer<'_, ()> {
         let mut fresh = Levels::default();
         fresh.reserve_capacity(levels.len());
         for (place, quantity) in levels {
             fresh.move_by(place, quantity);
         }
         self.books.insert(tenant, Book::new(fresh));
-        Ok(())
+        ready(Ok(())).boxed_local()
     }
 
-    fn is_loaded(&self, tenant: TenantId) -> bool {
-        self.books.contains_key(&tenant)
+    fn reserve<'a>(&'a mut self, tenant: TenantId, command: &'a Reserve) -> Answer<'a, Outcome> {
+        self.change(tenant, |book| book.reserve(command))
     }
 
-    async fn reserve(&mut self, tenant: TenantId, command: &Reserve) -> Result<Outcome, PortError> {
-        Ok(self.book(tenant)?.reserve(command))
+    fn settle(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool> {
+        self.change(tenant, |book| book.settle(sale))
     }
 
-    async fn settle(&mut self, tenant: TenantId, sale: SaleId) -> Result<bool, PortError> {
-        Ok(self.book(tenant)?.settle(sale))
+    fn void(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool> {
+        self.change(tenant, |book| book.void(sale))
     }
 
-    async fn void(&mut self, tenant: TenantId, sale: SaleId) -> Result<bool, PortError> {
-        Ok(self.book(tenant)?.void(sale))
+    fn moved<'a>(&'a mut self, tenant: TenantId, movements: &'a [(Place, Quantity)]) -> Answer<'a, bool> {
+        self.change(tenant, |book| move_all(book.levels_mut(), movements))
     }
 
-    async fn moved(&mut self, tenant: TenantId, movements: &[(Place, Quantity)]) -> Result<bool, PortError> {
-        let levels = self.book(tenant)?.levels_mut();
-        for (done, (place, delta)) in movements.iter().enumerate() {
-            if !levels.move_by(*place, *delta) {
-                for (place, delta) in &movements[..done] {
-                    levels.move_by(*place, delta.negated());
-                }
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    fn check(&self, tenant: TenantId, place: Place) -> Answer<'_, Option<Level>> {
+        self.with(tenant, |book| book.levels().find(place))
     }
 
-    async fn check(&self, tenant: TenantId, place: Place) -> Result<Level, PortError> {
-        let book = self.books.get(&tenant).ok_or_else(|| not_loaded(tenant))?;
-        Ok(book.levels().at(place))
+    fn levels(&self, tenant: TenantId) -> Answer<'_, Vec<(Place, Level)>> {
+        self.with(tenant, |book| book.levels().iter().collect())
     }
 
-    async fn key_use(&self, tenant: TenantId, key: KeyHash) -> Result<Option<KeyUse>, PortError> {
-        let book = self.books.get(&tenant).ok_or_else(|| not_loaded(tenant))?;
-        Ok(book.key_use(key))
+    fn key_use(&self, tenant: TenantId, key: KeyHash) -> Answer<'_, Option<KeyUse>> {
+        self.with(tenant, |book| book.key_use(key))
     }
 
-    async fn remember_key(&mut self, tenant: TenantId, key: KeyHash, used: KeyUse) -> Result<(), PortError> {
-        self.book(tenant)?.remember(key, used);
-        Ok(())
+    fn remember_key(&mut self, tenant: TenantId, key: KeyHash, used: KeyUse) -> Answer<'_, ()> {
+        self.change(tenant, |book| book.remember(key, used))
+    }
+
+    fn forget_keys<'a>(
+        &'a mut self,
+        tenant: TenantId,
+        in_ledger: &'a dyn Fn(SaleId) -> bool,
+    ) -> Answer<'a, ()> {
+        let keep = self.keys_per_tenant;
+        self.change(tenant, |book| {
+            book.forget_keys(keep, in_ledger);
+        })
     }
 }

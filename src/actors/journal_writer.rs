@@ -1,0 +1,244 @@
+//! The journal writer: makes the events of all shards durable, many in one commit.
+//!
+//! Owns the one [`EventLog`]. While a commit is under way, appends gather; the next commit takes them together (group
+//! commit), each append whole or not at all.
+//!
+//! | | |
+//! |---|---|
+//! | mailbox | [`CAPACITY`] appends, counted until they are durable; a full one refuses at once |
+//! | restart | with back-off; opens the log afresh; an append whose outcome is unknown fails the actor on purpose |
+//! | messages in | [`Msg::Append`] from reservation shards, [`Msg::Barrier`] from a shard that rebuilds |
+//! | messages out | none: answers only |
+
+use super::kit::{Answer, AskError, Behaviour, Cx, Fault, Handle, Reply};
+use crate::domain::event::Event;
+use crate::ports::bus::{AppendError, EventLog};
+use crate::ports::{Open, PortError};
+use metrics::{Counter, Histogram};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Appends that may wait. Each shard has one at a time, so this is far more than ever wait.
+pub const CAPACITY: usize = 1_024;
+
+/// Events in one commit at most; an append that is larger on its own still goes whole.
+const GROUP_EVENTS: usize = 4_096;
+
+/// Time between two rounds of upkeep.
+const UPKEEP_EVERY: Duration = Duration::from_millis(200);
+
+/// What the journal writer understands.
+pub enum Msg {
+    /// Make these durable, all or nothing.
+    Append {
+        /// In order.
+        events: Vec<Arc<Event>>,
+        /// Ok means durable.
+        reply: Reply<Result<(), AppendError>>,
+    },
+    /// Answered when every append that came before is decided.
+    Barrier(Reply<()>),
+    /// A commit is over.
+    Committed(Commit),
+    /// Time for upkeep.
+    Upkeep,
+    /// Upkeep is over.
+    Kept(Box<dyn EventLog>, Result<(), PortError>),
+}
+
+/// A commit that is over, with the log it was made with.
+pub struct Commit {
+    log: Box<dyn EventLog>,
+    result: Result<(), AppendError>,
+    replies: Vec<Waiting>,
+    events: usize,
+    took: Duration,
+}
+
+/// Who waits for a commit.
+enum Waiting {
+    Append(Reply<Result<(), AppendError>>),
+    Barrier(Reply<()>),
+}
+
+/// The state: the log while no commit has it, and who waits.
+pub struct JournalWriter {
+    open: Open<Box<dyn EventLog>>,
+    log: Option<Box<dyn EventLog>>,
+    waiting: Vec<(Vec<Arc<Event>>, Waiting)>,
+    upkeep_due: bool,
+    events: u64,
+    commits: u64,
+    largest: usize,
+    metrics: Metrics,
+}
+
+#[derive(Clone)]
+struct Metrics {
+    events: Counter,
+    failures: Counter,
+    group: Histogram,
+    seconds: Histogram,
+}
+
+impl JournalWriter {
+    /// A writer that opens its log when it starts.
+    pub fn new(open: Open<Box<dyn EventLog>>) -> Self {
+        let metrics = Metrics {
+            events: metrics::counter!("blend_journal_events_total"),
+            failures: metrics::counter!("blend_journal_failures_total"),
+            group: metrics::histogram!("blend_journal_group_events"),
+            seconds: metrics::histogram!("blend_journal_commit_seconds"),
+        };
+        Self {
+            open,
+            log: None,
+            waiting: Vec::new(),
+            upkeep_due: false,
+            events: 0,
+            commits: 0,
+            largest: 0,
+            metrics,
+        }
+    }
+
+    /// Starts the next commit or round of upkeep, if the log is free.
+    fn go_on(&mut self, cx: &mut Cx<Self>) {
+        let Some(mut log) = self.log.take() else { return };
+        if self.upkeep_due {
+            self.upkeep_due = false;
+            let keep = async move {
+                let result = log.maintain().await;
+                (log, result)
+            };
+            cx.pipe(keep, |(log, result)| Msg::Kept(log, result));
+            return;
+        }
+        let (batch, replies) = self.next_group();
+        if batch.is_empty() {
+            self.log = Some(log);
+            answer(replies, &Ok(()));
+            return;
+        }
+        let commit = async move {
+            let started = Instant::now();
+            let result = log.append(&batch).await;
+            Commit { log, result, replies, events: batch.len(), took: started.elapsed() }
+        };
+        cx.pipe(commit, Msg::Committed);
+    }
+
+    fn next_group(&mut self) -> (Vec<Arc<Event>>, Vec<Waiting>) {
+        let mut batch = Vec::new();
+        let mut taken = 0;
+        for (events, _) in &self.waiting {
+            if taken > 0 && batch.len() + events.len() > GROUP_EVENTS {
+                break;
+            }
+            batch.extend(events.iter().cloned());
+            taken += 1;
+        }
+        (batch, self.waiting.drain(..taken).map(|(_, reply)| reply).collect())
+    }
+
+    fn committed(&mut self, commit: Commit) -> Result<(), Fault> {
+        self.metrics.seconds.record(commit.took);
+        match &commit.result {
+            Ok(()) => {
+                self.events += commit.events as u64;
+                self.commits += 1;
+                self.largest = self.largest.max(commit.events);
+                self.metrics.events.increment(commit.events as u64);
+                self.metrics.group.record(u32::try_from(commit.events).unwrap_or(u32::MAX));
+            }
+            Err(error) => {
+                self.metrics.failures.increment(1);
+                tracing::error!(%error, events = commit.events, "journal append failed");
+            }
+        }
+        answer(commit.replies, &commit.result);
+        if let Err(AppendError::InDoubt(why)) = commit.result {
+            return Err(Fault::new(why));
+        }
+        self.log = Some(commit.log);
+        Ok(())
+    }
+}
+
+fn answer(replies: Vec<Waiting>, result: &Result<(), AppendError>) {
+    for reply in replies {
+        match reply {
+            Waiting::Append(reply) => reply.send(result.clone()),
+            Waiting::Barrier(reply) => reply.send(()),
+        }
+    }
+}
+
+impl Behaviour for JournalWriter {
+    const KIND: &'static str = "journal";
+    type Msg = Msg;
+
+    async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        self.log = Some((self.open)().await?);
+        cx.notify_after(UPKEEP_EVERY, Msg::Upkeep);
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        match msg {
+            Msg::Append { events, reply } => self.waiting.push((events, Waiting::Append(reply))),
+            Msg::Barrier(reply) => self.waiting.push((Vec::new(), Waiting::Barrier(reply))),
+            Msg::Committed(commit) => self.committed(commit)?,
+            Msg::Upkeep => self.upkeep_due = true,
+            Msg::Kept(log, result) => {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "journal upkeep failed");
+                }
+                self.log = Some(log);
+                cx.notify_after(UPKEEP_EVERY, Msg::Upkeep);
+            }
+        }
+        self.go_on(cx);
+        Ok(())
+    }
+
+    fn observe(&self) -> serde_json::Value {
+        json!({"events": self.events, "commits": self.commits, "largest_group": self.largest})
+    }
+}
+
+/// Talks to the journal writer.
+#[derive(Clone)]
+pub struct JournalHandle(Handle<JournalWriter>);
+
+impl JournalHandle {
+    /// Over the kit's handle.
+    pub const fn new(handle: Handle<JournalWriter>) -> Self {
+        Self(handle)
+    }
+
+    /// The kit's handle, for draining.
+    pub const fn inner(&self) -> &Handle<JournalWriter> {
+        &self.0
+    }
+
+    /// Makes events durable. The order of calls is the order on the bus.
+    pub fn append(&self, events: Vec<Arc<Event>>) -> impl Future<Output = Result<(), AppendError>> + use<> {
+        let answer: Answer<_> = self.0.ask(|reply| Msg::Append { events, reply });
+        async move {
+            match answer.await {
+                Ok(result) => result,
+                Err(AskError::Full) => {
+                    Err(AppendError::NotDurable("the journal writer's mailbox is full".into()))
+                }
+                Err(error) => Err(AppendError::InDoubt(error.to_string())),
+            }
+        }
+    }
+
+    /// Waits until every append made before is decided.
+    pub async fn barrier(&self) -> Result<(), AskError> {
+        self.0.ask_when_room(Msg::Barrier).await
+    }
+}

@@ -1,0 +1,270 @@
+//! The ledger writer: turns events into ledger rows, in batches, once.
+//!
+//! Owns the reading end of the ledger's consumer group and the one [`LedgerStore`]. It confirms a batch only when its
+//! transaction is committed; what it sees twice the store ignores.
+//!
+//! | | |
+//! |---|---|
+//! | mailbox | [`CAPACITY`]; it feeds itself from the bus, one batch at a time of at most [`BATCH_EVENTS`] events and about [`BATCH_WEIGHT`] rows |
+//! | restart | with back-off; opens bus and store afresh and goes on behind the last confirmed event |
+//! | messages in | its own only |
+//! | messages out | [`reservation::Msg::InLedger`] to the shards: which events the ledger has now |
+//!
+//! Trouble that passes (a busy or full disk) is waited for, for ever, with back-off: selling goes on meanwhile. An
+//! event that cannot be applied is rejected: the bus brings it again by schedule and then makes it a dead letter.
+
+use super::kit::{Behaviour, Cx, Fault};
+use super::reservation;
+use crate::ports::bus::{Delivery, EventFeed, Rejection};
+use crate::ports::ledger::LedgerStore;
+use crate::ports::{Open, PortError};
+use crate::resilience::backoff::{BackoffPolicy, Delays};
+use metrics::{Counter, Histogram};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// It talks to itself only.
+pub const CAPACITY: usize = 16;
+
+/// Events in one transaction at most.
+pub const BATCH_EVENTS: usize = 4_096;
+
+/// Rows of one transaction, about; a single event may be larger.
+pub const BATCH_WEIGHT: usize = 20_000;
+
+/// How long to wait before a batch that met passing trouble is tried again.
+const AGAIN: BackoffPolicy = BackoffPolicy::doubling(Duration::from_millis(50), Duration::from_secs(5));
+
+/// What the ledger writer tells itself.
+pub enum Msg {
+    /// The bus had something, or the wait for it ended.
+    Fetched(Box<dyn EventFeed>, Result<Vec<Delivery>, PortError>),
+    /// Write what is in hand.
+    Apply,
+}
+
+/// The state: both ends and what is in hand.
+pub struct LedgerWriter {
+    open_feed: Open<Box<dyn EventFeed>>,
+    open_store: Open<Box<dyn LedgerStore>>,
+    shards: Arc<dyn Fn(Vec<reservation::Written>) + Send + Sync>,
+    feed: Option<Box<dyn EventFeed>>,
+    store: Option<Box<dyn LedgerStore>>,
+    /// Fetched and not applied, in order.
+    in_hand: std::collections::VecDeque<Delivery>,
+    delays: Delays,
+    waiting_since: Option<Instant>,
+    counts: Counts,
+    metrics: Metrics,
+}
+
+#[derive(Default)]
+struct Counts {
+    events: u64,
+    duplicates: u64,
+    batches: u64,
+    rejected: u64,
+    dead: u64,
+    last_error: Option<String>,
+}
+
+struct Metrics {
+    events: Counter,
+    dead: Counter,
+    failures: Counter,
+    seconds: Histogram,
+}
+
+impl LedgerWriter {
+    /// `tell_shards` passes on which events the ledger has now.
+    pub fn new(
+        open_feed: Open<Box<dyn EventFeed>>,
+        open_store: Open<Box<dyn LedgerStore>>,
+        tell_shards: Arc<dyn Fn(Vec<reservation::Written>) + Send + Sync>,
+    ) -> Self {
+        Self {
+            open_feed,
+            open_store,
+            shards: tell_shards,
+            feed: None,
+            store: None,
+            in_hand: std::collections::VecDeque::new(),
+            delays: AGAIN.delays(),
+            waiting_since: None,
+            counts: Counts::default(),
+            metrics: Metrics {
+                events: metrics::counter!("blend_ledger_events_total"),
+                dead: metrics::counter!("blend_ledger_dead_letters_total"),
+                failures: metrics::counter!("blend_ledger_failures_total"),
+                seconds: metrics::histogram!("blend_ledger_batch_seconds"),
+            },
+        }
+    }
+
+    /// Waits for events beside the mailbox. When the actor is drained it takes what is there and then ends.
+    fn fetch(&mut self, cx: &mut Cx<Self>) {
+        let Some(mut feed) = self.feed.take() else { return };
+        let draining = cx.until_shutdown();
+        let fetch = async move {
+            let fetched = tokio::select! {
+                biased;
+                fetched = feed.next(BATCH_EVENTS) => fetched,
+                () = draining => Ok(Vec::new()),
+            };
+            (feed, fetched)
+        };
+        cx.pipe(fetch, |(feed, fetched)| Msg::Fetched(feed, fetched));
+    }
+
+    async fn apply(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        while !self.in_hand.is_empty() {
+            let batch = self.next_batch();
+            if !self.apply_batch(&batch).await? {
+                for delivery in batch.into_iter().rev() {
+                    self.in_hand.push_front(delivery);
+                }
+                cx.notify_after(self.delays.next_delay(), Msg::Apply);
+                return Ok(());
+            }
+        }
+        self.fetch(cx);
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Vec<Delivery> {
+        let mut weight = 0;
+        let mut count = 0;
+        for delivery in &self.in_hand {
+            weight += delivery.event.weight();
+            if count > 0 && weight > BATCH_WEIGHT {
+                break;
+            }
+            count += 1;
+        }
+        self.in_hand.drain(..count).collect()
+    }
+
+    /// False when the trouble will pass and nothing of the batch is written or confirmed.
+    async fn apply_batch(&mut self, batch: &[Delivery]) -> Result<bool, Fault> {
+        match self.write(batch).await? {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_transient() => Ok(self.will_pass(&error)),
+            // Something in the batch cannot be applied: find it by applying one by one.
+            Err(_) => {
+                for delivery in batch {
+                    if !self.apply_one(delivery).await? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    async fn apply_one(&mut self, delivery: &Delivery) -> Result<bool, Fault> {
+        match self.write(std::slice::from_ref(delivery)).await? {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_transient() => Ok(self.will_pass(&error)),
+            Err(error) => {
+                self.reject(delivery, &error.to_string()).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Writes and confirms. The outer error is the bus's and fails the actor.
+    async fn write(&mut self, batch: &[Delivery]) -> Result<Result<(), PortError>, Fault> {
+        let (Some(store), Some(feed)) = (self.store.as_mut(), self.feed.as_mut()) else {
+            return Err(Fault::new("the ledger writer has no store or no feed"));
+        };
+        let started = Instant::now();
+        let events: Vec<_> = batch.iter().map(|delivery| delivery.event.clone()).collect();
+        let applied = match store.apply(&events).await {
+            Ok(applied) => applied,
+            Err(error) => return Ok(Err(error)),
+        };
+        feed.done(batch).await?;
+        self.metrics.seconds.record(started.elapsed());
+        self.metrics.events.increment(applied.events as u64);
+        self.counts.events += applied.events as u64;
+        self.counts.duplicates += applied.duplicates as u64;
+        self.counts.batches += 1;
+        if self.waiting_since.take().is_some() {
+            tracing::info!("the ledger can be written again");
+            self.delays.reset();
+            self.counts.last_error = None;
+        }
+        let written = |event: &Arc<_>| reservation::Written::of(event);
+        (self.shards)(events.iter().map(written).collect());
+        Ok(Ok(()))
+    }
+
+    fn will_pass(&mut self, error: &PortError) -> bool {
+        self.metrics.failures.increment(1);
+        self.counts.last_error = Some(error.to_string());
+        if self.waiting_since.is_none() {
+            self.waiting_since = Some(Instant::now());
+            tracing::error!(%error, "the ledger cannot be written; selling goes on, trying again");
+        }
+        false
+    }
+
+    async fn reject(&mut self, delivery: &Delivery, cause: &str) -> Result<(), Fault> {
+        let (Some(store), Some(feed)) = (self.store.as_mut(), self.feed.as_mut()) else {
+            return Err(Fault::new("the ledger writer has no store or no feed"));
+        };
+        let event = &delivery.event;
+        let (tenant, sequence, event_id) = (event.tenant, event.sequence, event.id);
+        let attempt = delivery.attempt + 1;
+        self.counts.rejected += 1;
+        match feed.reject(delivery, cause).await? {
+            Rejection::Retry => {
+                tracing::warn!(%tenant, sequence, %event_id, attempt, cause, "event cannot be applied, will try again");
+            }
+            Rejection::DeadLettered => {
+                tracing::error!(%tenant, sequence, %event_id, attempt, cause, "event given up, it is a dead letter now");
+                self.counts.dead += 1;
+                self.metrics.dead.increment(1);
+                store.skip(tenant, sequence, cause).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Behaviour for LedgerWriter {
+    const KIND: &'static str = "ledger";
+    type Msg = Msg;
+
+    async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        self.store = Some((self.open_store)().await?);
+        self.feed = Some((self.open_feed)().await?);
+        self.fetch(cx);
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        match msg {
+            Msg::Fetched(feed, fetched) => {
+                self.feed = Some(feed);
+                let fetched = fetched?;
+                if fetched.is_empty() && cx.shutting_down() {
+                    return Ok(());
+                }
+                self.in_hand.extend(fetched);
+                self.apply(cx).await
+            }
+            Msg::Apply => self.apply(cx).await,
+        }
+    }
+
+    fn observe(&self) -> serde_json::Value {
+        let counts = &self.counts;
+        json!({
+            "events": counts.events, "duplicates": counts.duplicates, "batches": counts.batches,
+            "rejected": counts.rejected, "dead_letters": counts.dead, "in_hand": self.in_hand.len(),
+            "waiting": self.waiting_since.is_some(), "last_error": counts.last_error,
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! Changing a tenant: creation, imports. A change is part of the state once its events are durable, not before.
+
+use super::{Caller, Denied, Done, Draft, Msg, NewTenant, Reservation, TenantState};
+use crate::actors::kit::{Cx, Fault, Reply};
+use crate::domain::event::{Body, Event};
+use crate::domain::ids::TenantId;
+use crate::domain::import::{Import, ImportCounts, plan};
+use crate::domain::stock::Place;
+use crate::domain::tenant::Tenant;
+use crate::ports::PortError;
+use std::collections::HashSet;
+use std::sync::Arc;
+use uuid::Uuid;
+
+impl Reservation {
+    pub(super) fn create_tenant(
+        &mut self,
+        new: NewTenant,
+        caller: Caller,
+        reply: Reply<Result<Tenant, Denied>>,
+        cx: &mut Cx<Self>,
+    ) {
+        let (tenant, at) = (new.tenant, self.ports.clock.now());
+        let done = Done::Tenant(reply, Box::new(tenant.clone()));
+        let id = tenant.id;
+        let body = Body::TenantCreated { tenant, locations: new.locations };
+        self.record(Draft { tenant: id, at, caller, body, done }, cx);
+    }
+
+    pub(super) async fn import(
+        &mut self,
+        tenant: TenantId,
+        import: Import,
+        caller: Caller,
+        reply: Reply<Result<ImportCounts, Denied>>,
+        cx: &mut Cx<Self>,
+    ) -> Result<(), Fault> {
+        let state = match self.active(tenant) {
+            Ok(state) if state.changing => Err(Denied::ChangeUnderWay),
+            other => other,
+        };
+        let state = match state {
+            Ok(state) => state,
+            Err(denied) => {
+                reply.send(Err(denied));
+                return Ok(());
+            }
+        };
+        let stocked: HashSet<Place> =
+            self.stock.levels(tenant).await?.into_iter().map(|(place, _)| place).collect();
+        let has_stock = |place| stocked.contains(&place);
+        let plan = match plan(&import, &state.catalogue, &state.locations, has_stock, Uuid::now_v7) {
+            Ok(plan) => plan,
+            Err(problem) => {
+                reply.send(Err(problem.into()));
+                return Ok(());
+            }
+        };
+        let mut bodies = plan.bodies;
+        let Some(last) = bodies.pop() else {
+            reply.send(Ok(plan.counts));
+            return Ok(());
+        };
+        let at = self.moment(tenant);
+        if let Some(state) = self.tenants.get_mut(&tenant) {
+            state.changing = true;
+        }
+        for body in bodies {
+            self.record(Draft { tenant, at, caller: caller.clone(), body, done: Done::Part }, cx);
+        }
+        let done = Done::Import(reply, plan.counts);
+        self.record(Draft { tenant, at, caller, body: last, done }, cx);
+        Ok(())
+    }
+
+    /// Makes a durable event that is no sale part of the state.
+    pub(super) async fn take_in(&mut self, event: &Arc<Event>) -> Result<(), Fault> {
+        match &event.body {
+            Body::TenantCreated { tenant, locations } => {
+                self.stock.load(tenant.id, Vec::new()).await?;
+                self.tenants.insert(tenant.id, TenantState::new(tenant.clone(), locations.clone()));
+            }
+            Body::StockMoved { .. } => {
+                let movements: Vec<_> =
+                    event.movements().map(|moved| ((moved.unit, moved.location), moved.delta)).collect();
+                if !self.stock.moved(event.tenant, &movements).await? {
+                    return Err(PortError::Permanent(
+                        "a stock movement leaves the bounds of a quantity".into(),
+                    )
+                    .into());
+                }
+            }
+            _ => {}
+        }
+        if let Some(state) = self.tenants.get_mut(&event.tenant) {
+            change_catalogue(state, &event.body);
+            state.keep_until_in_ledger(event);
+        }
+        Ok(())
+    }
+
+    /// Asks the ledger for the next page of its keys.
+    pub(super) fn load_filter(&mut self, after: Option<i64>, cx: &mut Cx<Self>) {
+        const PAGE: usize = 20_000;
+        let ledger = self.ports.ledger.clone();
+        cx.pipe(async move { ledger.key_hashes(after, PAGE).await }, Msg::KnownKeys);
+    }
+
+    pub(super) fn known_keys(&mut self, page: Result<Vec<i64>, PortError>, cx: &mut Cx<Self>) {
+        match page {
+            Ok(page) => {
+                page.iter().for_each(|key| self.filter.insert(*key));
+                match page.last() {
+                    Some(last) => self.load_filter(Some(*last), cx),
+                    None => self.filter_complete = true,
+                }
+            }
+            // Without the filter every new key is looked up, which is slower and just as right.
+            Err(error) => tracing::warn!(%error, "the keys of the ledger could not be read"),
+        }
+    }
+}
+
+/// The part of an event that changes catalogue or locations.
+pub(super) fn change_catalogue(state: &mut TenantState, body: &Body) {
+    match body {
+        Body::LocationsAdded { locations } => state.locations.extend(locations.iter().cloned()),
+        Body::ProductsUpserted { units } => {
+            units.iter().for_each(|unit| state.catalogue.upsert(unit.clone()))
+        }
+        Body::TenantCreated { .. } | Body::SaleCreated { .. } | Body::StockMoved { .. } => {}
+    }
+}

@@ -1,0 +1,116 @@
+//! Talking to the shards: each call finds the shard of its tenant.
+
+use super::{
+    Caller, Checkout, CheckoutResult, Denied, HotSnapshot, Msg, NewTenant, Reservation, SaleState, Scanned,
+    UnitStock, Written,
+};
+use crate::actors::kit::{AskError, Handle, Reply};
+use crate::domain::catalogue::Unit;
+use crate::domain::ids::{LocationId, SaleId, TenantId};
+use crate::domain::import::{Import, ImportCounts};
+use crate::domain::tenant::{Location, Tenant, shard_of};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// All shards of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Shards(Arc<[Handle<Reservation>]>);
+
+/// An answer, or why there is none: the actor's state is rebuilt in every case but `Full`.
+pub type Asked<T> = Result<Result<T, Denied>, AskError>;
+
+impl Shards {
+    /// Over the kit's handles, in shard order.
+    pub fn new(handles: Vec<Handle<Reservation>>) -> Self {
+        Self(handles.into())
+    }
+
+    /// The kit's handles, for draining.
+    pub fn handles(&self) -> &[Handle<Reservation>] {
+        &self.0
+    }
+
+    fn of(&self, tenant: TenantId) -> &Handle<Reservation> {
+        &self.0[shard_of(tenant, self.0.len())]
+    }
+
+    async fn ask<T>(
+        &self,
+        tenant: TenantId,
+        message: impl FnOnce(Reply<Result<T, Denied>>) -> Msg,
+    ) -> Asked<T> {
+        self.of(tenant).ask(message).await
+    }
+
+    /// Sells.
+    pub async fn checkout(&self, checkout: Checkout) -> Result<CheckoutResult, AskError> {
+        self.ask(checkout.tenant, |reply| Msg::Checkout(Box::new(checkout), reply)).await
+    }
+
+    /// Finds a unit by SKU or barcode, with its stock at a location or the default one.
+    pub async fn scan(
+        &self,
+        tenant: TenantId,
+        code: String,
+        location: Option<LocationId>,
+    ) -> Asked<Option<Scanned>> {
+        self.ask(tenant, |reply| Msg::Scan { tenant, code, location, reply }).await
+    }
+
+    /// Stock of a unit, at every location.
+    pub async fn stock(&self, tenant: TenantId, product: Uuid) -> Asked<Option<UnitStock>> {
+        self.ask(tenant, |reply| Msg::Stock { tenant, product, reply }).await
+    }
+
+    /// A sale, from the moment it was answered.
+    pub async fn sale(&self, tenant: TenantId, sale: SaleId) -> Asked<Option<SaleState>> {
+        self.ask(tenant, |reply| Msg::FindSale { tenant, sale, reply }).await
+    }
+
+    /// A page of units.
+    pub async fn units(&self, tenant: TenantId, skip: usize, limit: usize) -> Asked<Vec<Arc<Unit>>> {
+        self.ask(tenant, |reply| Msg::Units { tenant, skip, limit, reply }).await
+    }
+
+    /// The locations of a tenant.
+    pub async fn locations(&self, tenant: TenantId) -> Asked<Vec<Location>> {
+        self.ask(tenant, |reply| Msg::Locations { tenant, reply }).await
+    }
+
+    /// Creates a tenant.
+    pub async fn create_tenant(&self, new: NewTenant, caller: Caller) -> Asked<Tenant> {
+        self.ask(new.tenant.id, |reply| Msg::CreateTenant { new: Box::new(new), caller, reply }).await
+    }
+
+    /// Every tenant of this process, oldest first.
+    pub async fn tenants(&self) -> Result<Vec<Tenant>, AskError> {
+        let mut all = Vec::new();
+        for shard in self.0.iter() {
+            all.extend(shard.ask_when_room(Msg::Tenants).await?);
+        }
+        all.sort_by_key(|tenant| tenant.id);
+        Ok(all)
+    }
+
+    /// Takes in a catalogue, whole or not at all.
+    pub async fn import(&self, tenant: TenantId, import: Import, caller: Caller) -> Asked<ImportCounts> {
+        self.ask(tenant, |reply| Msg::Import { tenant, import: Box::new(import), caller, reply }).await
+    }
+
+    /// Hot stock as of one event.
+    pub async fn snapshot(&self, tenant: TenantId) -> Asked<HotSnapshot> {
+        self.ask(tenant, |reply| Msg::Snapshot { tenant, reply }).await
+    }
+
+    /// Tells each shard which of its events the ledger has.
+    pub fn in_ledger(&self, written: Vec<Written>) {
+        let mut by_shard: Vec<Vec<Written>> = vec![Vec::new(); self.0.len()];
+        for one in written {
+            by_shard[shard_of(one.tenant, self.0.len())].push(one);
+        }
+        for (shard, written) in self.0.iter().zip(by_shard).filter(|(_, written)| !written.is_empty()) {
+            // A stopped shard needs no news, and a rebuilt one reads it from the ledger.
+            shard.feedback(Msg::InLedger(written)).ok();
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What reservation shards are asked, and what they answer.
+
+use super::super::kit::Reply;
+use crate::domain::catalogue::Unit;
+use crate::domain::decimal::Quantity;
+use crate::domain::event::Event;
+use crate::domain::idempotency::IdempotencyKey;
+use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
+use crate::domain::import::{Import, ImportCounts, ImportProblem};
+use crate::domain::sale::{Refusal, Sale, SaleRequest};
+use crate::domain::stock::Place;
+use crate::domain::tenant::{Location, Tenant};
+use crate::domain::time::Timestamp;
+use crate::ports::PortError;
+use crate::ports::bus::AppendError;
+use crate::ports::ledger::StoredSale;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Who asks, for the ledger and the logs.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// `sub` of the token, or the name of a command.
+    pub user: Arc<str>,
+    /// The request.
+    pub request_id: Arc<str>,
+}
+
+/// A sale to make.
+#[derive(Clone, Debug)]
+pub struct Checkout {
+    /// Whose shop.
+    pub tenant: TenantId,
+    /// What for.
+    pub request: SaleRequest,
+    /// The client's key.
+    pub key: Option<IdempotencyKey>,
+    /// Who asks.
+    pub caller: Caller,
+}
+
+/// A sale that is made, now or earlier under the same key.
+#[derive(Clone, Debug)]
+pub struct Sold {
+    /// The sale.
+    pub sale: SoldSale,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Whether this is the answer to an earlier request with the same key.
+    pub replayed: bool,
+}
+
+/// A sale in memory or from the ledger.
+#[derive(Clone, Debug)]
+pub enum SoldSale {
+    /// Durable, perhaps not in the ledger yet.
+    Recent(Arc<Event>),
+    /// In the ledger.
+    Stored(Arc<StoredSale>),
+}
+
+impl SoldSale {
+    /// The sale, unless the event is another kind.
+    pub fn sale(&self) -> Option<&Sale> {
+        match self {
+            Self::Recent(event) => match &event.body {
+                crate::domain::event::Body::SaleCreated { sale, .. } => Some(sale),
+                _ => None,
+            },
+            Self::Stored(stored) => Some(&stored.sale),
+        }
+    }
+}
+
+/// A unit of which there is not enough, as a person reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShortLine {
+    /// The unit.
+    pub unit: UnitId,
+    /// Its SKU.
+    pub sku: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// How much was asked for, over all lines.
+    pub asked: Quantity,
+    /// How much there is.
+    pub available: Quantity,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Denied {
+    /// No such tenant.
+    #[error("the tenant does not exist")]
+    UnknownTenant,
+    /// The tenant is inactive.
+    #[error("the tenant is inactive")]
+    InactiveTenant,
+    /// The sale breaks a rule.
+    #[error("the sale is refused: {0:?}")]
+    Refused(Box<Refusal>),
+    /// Not enough of some units; nothing was taken.
+    #[error("not enough stock")]
+    Short(Vec<ShortLine>),
+    /// The key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// The import cannot be taken in.
+    #[error("the import is refused: {0}")]
+    Import(#[from] ImportProblem),
+    /// A change of the catalogue is under way; one at a time.
+    #[error("another change of the catalogue is under way")]
+    ChangeUnderWay,
+    /// Not durable, or unknown whether.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// Something below could not be reached.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// The answer to a checkout.
+pub type CheckoutResult = Result<Sold, Denied>;
+
+/// A unit with its stock at one location.
+#[derive(Clone, Debug)]
+pub struct Scanned {
+    /// The unit.
+    pub unit: Arc<Unit>,
+    /// Available at the tenant's default location, or the one asked for.
+    pub available: Quantity,
+}
+
+/// A unit's stock everywhere.
+#[derive(Clone, Debug)]
+pub struct UnitStock {
+    /// The unit.
+    pub unit: Arc<Unit>,
+    /// Every location with what is available and what is held there.
+    pub places: Vec<(Location, Quantity, Quantity)>,
+}
+
+/// Where a sale stands.
+#[derive(Clone, Debug)]
+pub struct SaleState {
+    /// The sale.
+    pub sale: SoldSale,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Whether the ledger has it.
+    pub in_ledger: bool,
+}
+
+/// Hot stock as of one event, for checking it against the ledger.
+#[derive(Clone, Debug)]
+pub struct HotSnapshot {
+    /// The last event that the stock includes.
+    pub sequence: u64,
+    /// What is on hand, holds not taken off.
+    pub on_hand: Vec<(Place, Quantity)>,
+}
+
+/// What the ledger has now.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Whose event.
+    pub tenant: TenantId,
+    /// Which.
+    pub sequence: u64,
+}
+
+impl Written {
+    /// Of an event.
+    pub fn of(event: &Arc<Event>) -> Self {
+        Self { tenant: event.tenant, sequence: event.sequence }
+    }
+}
+
+/// A tenant to create, with its locations; the first is its default.
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// Its locations.
+    pub locations: Vec<Location>,
+}
+
+/// The messages of a reservation shard.
+pub enum Msg {
+    /// Sell.
+    Checkout(Box<Checkout>, Reply<CheckoutResult>),
+    /// Find a unit by SKU or barcode.
+    Scan {
+        tenant: TenantId,
+        code: String,
+        location: Option<LocationId>,
+        reply: Reply<Result<Option<Scanned>, Denied>>,
+    },
+    /// Stock of a unit.
+    Stock { tenant: TenantId, product: Uuid, reply: Reply<Result<Option<UnitStock>, Denied>> },
+    /// A sale.
+    FindSale { tenant: TenantId, sale: SaleId, reply: Reply<Result<Option<SaleState>, Denied>> },
+    /// A page of units, in the order in which they came.
+    Units { tenant: TenantId, skip: usize, limit: usize, reply: Reply<Result<Vec<Arc<Unit>>, Denied>> },
+    /// The locations.
+    Locations { tenant: TenantId, reply: Reply<Result<Vec<Location>, Denied>> },
+    /// Create a tenant.
+    CreateTenant { new: Box<NewTenant>, caller: Caller, reply: Reply<Result<Tenant, Denied>> },
+    /// The tenants of the shard.
+    Tenants(Reply<Vec<Tenant>>),
+    /// Take in a catalogue.
+    Import {
+        tenant: TenantId,
+        import: Box<Import>,
+        caller: Caller,
+        reply: Reply<Result<ImportCounts, Denied>>,
+    },
+    /// Hot stock as of one event.
+    Snapshot { tenant: TenantId, reply: Reply<Result<HotSnapshot, Denied>> },
+    /// The ledger has these events.
+    InLedger(Vec<Written>),
+    /// Send what has gathered.
+    Flush,
+    /// The journal has decided about the batch under way.
+    Appended(Result<(), AppendError>),
+    /// The ledger said what it knows of a key.
+    KeyLooked(Box<Checkout>, Reply<CheckoutResult>, Result<Option<StoredSale>, PortError>),
+    /// Some more of the keys that the ledger knows.
+    KnownKeys(Result<Vec<i64>, PortError>),
+}

@@ -1,0 +1,379 @@
+//! The reservation shard: decides about every unit of its tenants, one message at a time.
+//!
+//! Owns, for the tenants that hash to it: hot stock (through [`HotStock`]), catalogue, locations, recent idempotency
+//! keys, and the events that the ledger does not have yet. Nothing in it is the only copy: `started` rebuilds all of
+//! it from the ledger and the unconfirmed events of the bus.
+//!
+//! | | |
+//! |---|---|
+//! | mailbox | [`CAPACITY`] asks, each counted until it is answered, so it bounds what waits for the journal too |
+//! | restart | with back-off; rebuilds; what was under way is answered as unknown and found again by its key |
+//! | messages in | from the edge and the command line ([`Shards`]), from the ledger writer ([`Msg::InLedger`]) |
+//! | messages out | appends to the journal writer, one batch at a time |
+//!
+//! A sale is decided at once and in memory; its answer waits for the journal. Everything decided while a batch is
+//! with the journal forms the next batch.
+
+mod catalogue;
+mod checkout;
+mod handle;
+mod messages;
+mod queries;
+mod rebuild;
+mod tenant;
+#[cfg(test)]
+mod tests;
+
+pub use handle::{Asked, Shards};
+pub use messages::*;
+
+use super::journal_writer::JournalHandle;
+use super::kit::{Behaviour, Cx, Fault, Reply};
+use crate::domain::decimal::Quantity;
+use crate::domain::event::{Body, Event};
+use crate::domain::idempotency::KeyFilter;
+use crate::domain::ids::{EventId, SaleId, TenantId};
+use crate::domain::import::ImportCounts;
+use crate::domain::saga::{self, Next, Recorded};
+use crate::domain::tenant::Tenant;
+use crate::domain::time::Timestamp;
+use crate::ports::bus::{AppendError, EventHistory};
+use crate::ports::clock::SharedClock;
+use crate::ports::ledger::LedgerReader;
+use crate::ports::stock::HotStock;
+use metrics::Counter;
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tenant::TenantState;
+use uuid::Uuid;
+
+/// Asks that a shard may have open at once.
+pub const CAPACITY: usize = 4_096;
+
+/// Events of one batch to the journal at most; an import is never split.
+const BATCH: usize = 2_048;
+
+/// What a shard works with.
+#[derive(Clone)]
+pub struct Ports {
+    /// Makes events durable.
+    pub journal: JournalHandle,
+    /// What the ledger does not have yet.
+    pub history: Arc<dyn EventHistory>,
+    /// What the ledger has.
+    pub ledger: Arc<dyn LedgerReader>,
+    /// Time.
+    pub clock: SharedClock,
+}
+
+/// Numbers of a shard.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which shard this is.
+    pub shard: usize,
+    /// How many there are.
+    pub shards: usize,
+    /// Most of one thing on one line.
+    pub max_quantity: Quantity,
+    /// Keys that the filter is sized for.
+    pub filter_keys: usize,
+}
+
+/// The state of one shard.
+pub struct Reservation {
+    ports: Ports,
+    settings: Settings,
+    stock: Box<dyn HotStock>,
+    tenants: HashMap<TenantId, TenantState>,
+    /// Tells keys that were certainly never used.
+    filter: KeyFilter,
+    /// Whether the filter has every key of the ledger; until then each new key is looked up.
+    filter_complete: bool,
+    /// Decided and not yet sent to the journal.
+    outbox: Vec<Draft>,
+    flush_scheduled: bool,
+    /// With the journal.
+    under_way: Option<Vec<Sent>>,
+    /// Repeated requests that wait for a sale under way.
+    joined: HashMap<SaleId, Vec<Reply<CheckoutResult>>>,
+    counts: Counts,
+    metrics: Metrics,
+}
+
+/// An event that has no number yet, and who waits for it.
+struct Draft {
+    tenant: TenantId,
+    at: Timestamp,
+    caller: Caller,
+    body: Body,
+    done: Done,
+}
+
+/// A numbered event with the journal.
+struct Sent {
+    event: Arc<Event>,
+    done: Done,
+}
+
+/// Who waits for an event to be durable.
+enum Done {
+    Sale(Reply<CheckoutResult>),
+    Tenant(Reply<Result<Tenant, Denied>>, Box<Tenant>),
+    Import(Reply<Result<ImportCounts, Denied>>, ImportCounts),
+    /// A part of something whose last event carries the reply.
+    Part,
+}
+
+#[derive(Default)]
+struct Counts {
+    sold: u64,
+    short: u64,
+    replayed: u64,
+    refused: u64,
+    key_lookups: u64,
+}
+
+struct Metrics {
+    sold: Counter,
+    short: Counter,
+    replayed: Counter,
+    refused: Counter,
+}
+
+impl Reservation {
+    /// A shard that rebuilds itself when it starts.
+    pub fn new(ports: Ports, settings: Settings, stock: Box<dyn HotStock>) -> Self {
+        let refused =
+            |reason: &'static str| metrics::counter!("blend_sales_refused_total", "reason" => reason);
+        Self {
+            filter: KeyFilter::for_keys(settings.filter_keys),
+            ports,
+            settings,
+            stock,
+            tenants: HashMap::new(),
+            filter_complete: false,
+            outbox: Vec::new(),
+            flush_scheduled: false,
+            under_way: None,
+            joined: HashMap::new(),
+            counts: Counts::default(),
+            metrics: Metrics {
+                sold: metrics::counter!("sales_processed_total"),
+                short: refused("short_stock"),
+                replayed: metrics::counter!("blend_sales_replayed_total"),
+                refused: refused("rule"),
+            },
+        }
+    }
+
+    /// The tenant, if it exists and may act.
+    fn active(&self, tenant: TenantId) -> Result<&TenantState, Denied> {
+        let state = self.tenants.get(&tenant).ok_or(Denied::UnknownTenant)?;
+        if state.tenant.active { Ok(state) } else { Err(Denied::InactiveTenant) }
+    }
+
+    /// Now, but never before the tenant's last event: a clock that is set back does not turn order around.
+    fn moment(&mut self, tenant: TenantId) -> Timestamp {
+        let now = self.ports.clock.now();
+        match self.tenants.get_mut(&tenant) {
+            Some(state) => {
+                state.last_at = state.last_at.max(now);
+                state.last_at
+            }
+            None => now,
+        }
+    }
+
+    /// Puts an event into the next batch. The batch is sent behind what is in the mailbox now, so that it takes all
+    /// of that along.
+    fn record(&mut self, draft: Draft, cx: &mut Cx<Self>) {
+        self.outbox.push(draft);
+        if self.under_way.is_none() && !self.flush_scheduled {
+            self.flush_scheduled = true;
+            cx.notify(Msg::Flush);
+        }
+    }
+
+    /// Numbers the next batch and hands it to the journal.
+    fn flush(&mut self, cx: &mut Cx<Self>) {
+        self.flush_scheduled = false;
+        if self.under_way.is_some() || self.outbox.is_empty() {
+            return;
+        }
+        let mut size = self.outbox.len().min(BATCH);
+        // Never between the parts of one import: they are durable together or not at all.
+        while size < self.outbox.len() && matches!(self.outbox[size - 1].done, Done::Part) {
+            size += 1;
+        }
+        let batch: Vec<Sent> =
+            self.outbox.drain(..size).map(|draft| number(&mut self.tenants, draft)).collect();
+        let events = batch.iter().map(|sent| sent.event.clone()).collect();
+        self.under_way = Some(batch);
+        cx.pipe(self.ports.journal.append(events), Msg::Appended);
+    }
+
+    async fn appended(&mut self, result: Result<(), AppendError>, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        let batch = self.under_way.take().unwrap_or_default();
+        let recorded = match &result {
+            Ok(()) => Recorded::Durable,
+            Err(AppendError::NotDurable(_) | AppendError::Full(_)) => Recorded::NotDurable,
+            Err(AppendError::InDoubt(_)) => Recorded::InDoubt,
+        };
+        match (saga::after_record(recorded), result) {
+            (Next::Void, Err(error)) => self.void(batch, &error).await?,
+            (Next::Rebuild, Err(error)) => {
+                self.deny(batch, &error);
+                return Err(Fault::new(error.to_string()));
+            }
+            _ => self.settle(batch).await?,
+        }
+        self.flush(cx);
+        Ok(())
+    }
+
+    async fn settle(&mut self, batch: Vec<Sent>) -> Result<(), Fault> {
+        for Sent { event, done } in batch {
+            let tenant = event.tenant;
+            match (&event.body, done) {
+                (Body::SaleCreated { sale, .. }, Done::Sale(reply)) => {
+                    self.stock.settle(tenant, sale.id).await?;
+                    if let Some(state) = self.tenants.get_mut(&tenant) {
+                        state.keep_until_in_ledger(&event);
+                    }
+                    self.counts.sold += 1;
+                    self.metrics.sold.increment(1);
+                    let sold =
+                        |replayed| Sold { sale: SoldSale::Recent(event.clone()), at: event.at, replayed };
+                    for joined in self.joined.remove(&sale.id).unwrap_or_default() {
+                        joined.send(Ok(sold(true)));
+                    }
+                    reply.send(Ok(sold(false)));
+                }
+                (_, done) => {
+                    self.take_in(&event).await?;
+                    match done {
+                        Done::Tenant(reply, tenant) => reply.send(Ok(*tenant)),
+                        Done::Import(reply, counts) => {
+                            self.end_change(tenant);
+                            reply.send(Ok(counts));
+                        }
+                        Done::Sale(_) | Done::Part => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes a batch that is certainly not durable.
+    async fn void(&mut self, batch: Vec<Sent>, error: &AppendError) -> Result<(), Fault> {
+        for sent in batch.iter().rev() {
+            if let Body::SaleCreated { sale, .. } = &sent.event.body {
+                self.stock.void(sent.event.tenant, sale.id).await?;
+            }
+            if let Some(state) = self.tenants.get_mut(&sent.event.tenant) {
+                // Batches go one at a time, so the numbers of this one are the last that were given.
+                state.sequence = sent.event.sequence - 1;
+            }
+            self.end_change(sent.event.tenant);
+        }
+        self.deny(batch, error);
+        Ok(())
+    }
+
+    fn deny(&mut self, batch: Vec<Sent>, error: &AppendError) {
+        for Sent { event, done } in batch {
+            let denied = || Denied::Append(error.clone());
+            if let Body::SaleCreated { sale, .. } = &event.body {
+                for joined in self.joined.remove(&sale.id).unwrap_or_default() {
+                    joined.send(Err(denied()));
+                }
+            }
+            match done {
+                Done::Sale(reply) => reply.send(Err(denied())),
+                Done::Tenant(reply, _) => reply.send(Err(denied())),
+                Done::Import(reply, _) => reply.send(Err(denied())),
+                Done::Part => {}
+            }
+        }
+    }
+
+    async fn in_ledger(&mut self, written: Vec<Written>) -> Result<(), Fault> {
+        let mut touched: Vec<TenantId> = Vec::new();
+        for Written { tenant, sequence } in written {
+            if let Some(state) = self.tenants.get_mut(&tenant) {
+                state.forget(sequence);
+                if touched.last() != Some(&tenant) {
+                    touched.push(tenant);
+                }
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for tenant in touched {
+            if let Some(state) = self.tenants.get(&tenant) {
+                self.stock.forget_keys(tenant, &|sale| !state.is_recent(sale)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives a draft the next number of its tenant.
+fn number(tenants: &mut HashMap<TenantId, TenantState>, draft: Draft) -> Sent {
+    // A tenant that is being created has no state yet: its first event is number 1.
+    let sequence = tenants.get_mut(&draft.tenant).map_or(1, |state| {
+        state.sequence += 1;
+        state.sequence
+    });
+    let event = Event {
+        id: EventId(Uuid::now_v7()),
+        tenant: draft.tenant,
+        sequence,
+        at: draft.at,
+        user: draft.caller.user,
+        request_id: draft.caller.request_id,
+        body: draft.body,
+    };
+    Sent { event: Arc::new(event), done: draft.done }
+}
+
+impl Behaviour for Reservation {
+    const KIND: &'static str = "reservation";
+    type Msg = Msg;
+
+    async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        self.rebuild().await?;
+        self.load_filter(None, cx);
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        match msg {
+            Msg::Checkout(checkout, reply) => self.checkout(checkout, reply, cx).await?,
+            Msg::KeyLooked(checkout, reply, found) => self.key_looked(checkout, reply, found, cx).await?,
+            Msg::Flush => self.flush(cx),
+            Msg::Appended(result) => self.appended(result, cx).await?,
+            Msg::InLedger(written) => self.in_ledger(written).await?,
+            Msg::KnownKeys(page) => self.known_keys(page, cx),
+            Msg::CreateTenant { new, caller, reply } => self.create_tenant(*new, caller, reply, cx),
+            Msg::Import { tenant, import, caller, reply } => {
+                self.import(tenant, *import, caller, reply, cx).await?;
+            }
+            query => self.answer(query, cx).await?,
+        }
+        Ok(())
+    }
+
+    fn observe(&self) -> serde_json::Value {
+        let counts = &self.counts;
+        json!({
+            "tenants": self.tenants.len(), "sold": counts.sold, "short": counts.short,
+            "replayed": counts.replayed, "refused": counts.refused, "key_lookups": counts.key_lookups,
+            "waiting_for_journal": self.outbox.len() + self.under_way.as_ref().map_or(0, Vec::len),
+            "waiting_for_ledger": self.tenants.values().map(TenantState::recent_count).sum::<usize>(),
+            "key_filter_complete": self.filter_complete,
+        })
+    }
+}

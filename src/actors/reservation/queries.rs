@@ -1,0 +1,114 @@
+//! Reading: what a till, a stock screen or the checker asks.
+
+use super::{Denied, HotSnapshot, Msg, Reservation, SaleState, Scanned, SoldSale, UnitStock};
+use crate::actors::kit::{Cx, Fault, Reply};
+use crate::domain::catalogue::{Lookup, Unit};
+use crate::domain::ids::{LocationId, SaleId, TenantId};
+use crate::domain::stock::Place;
+use std::sync::Arc;
+use uuid::Uuid;
+
+impl Reservation {
+    pub(super) async fn answer(&mut self, query: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        match query {
+            Msg::Scan { tenant, code, location, reply } => {
+                reply.send(self.scan(tenant, &code, location).await)
+            }
+            Msg::Stock { tenant, product, reply } => reply.send(self.stock_of(tenant, product).await),
+            Msg::FindSale { tenant, sale, reply } => self.find_sale(tenant, sale, reply, cx),
+            Msg::Units { tenant, skip, limit, reply } => {
+                let page = |units: &[Arc<Unit>]| units.iter().skip(skip).take(limit).cloned().collect();
+                reply.send(self.active(tenant).map(|state| page(state.catalogue.units())));
+            }
+            Msg::Locations { tenant, reply } => {
+                reply.send(self.active(tenant).map(|state| state.locations.clone()))
+            }
+            Msg::Tenants(reply) => {
+                let mut tenants: Vec<_> = self.tenants.values().map(|state| state.tenant.clone()).collect();
+                tenants.sort_by_key(|tenant| tenant.id);
+                reply.send(tenants);
+            }
+            Msg::Snapshot { tenant, reply } => reply.send(self.snapshot(tenant).await),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn scan(
+        &self,
+        tenant: TenantId,
+        code: &str,
+        location: Option<LocationId>,
+    ) -> Result<Option<Scanned>, Denied> {
+        let state = self.active(tenant)?;
+        let Some(unit) = state.catalogue.scan(code).filter(|unit| unit.active) else { return Ok(None) };
+        let default = state.locations.iter().find(|place| place.is_default).map(|place| place.id);
+        let mut available = crate::domain::decimal::Quantity::ZERO;
+        if let Some(location) = location.or(default) {
+            available = self.level(tenant, (unit.id, location)).await?.0;
+        }
+        Ok(Some(Scanned { unit: unit.clone(), available }))
+    }
+
+    async fn stock_of(&self, tenant: TenantId, product: Uuid) -> Result<Option<UnitStock>, Denied> {
+        let state = self.active(tenant)?;
+        let unit = match state.catalogue.find(product) {
+            Lookup::Unit(unit) => unit,
+            Lookup::Unknown | Lookup::SeveralVariants(_) => return Ok(None),
+        };
+        let mut places = Vec::with_capacity(state.locations.len());
+        for location in &state.locations {
+            let (available, reserved) = self.level(tenant, (unit.id, location.id)).await?;
+            places.push((location.clone(), available, reserved));
+        }
+        Ok(Some(UnitStock { unit: unit.clone(), places }))
+    }
+
+    async fn level(
+        &self,
+        tenant: TenantId,
+        place: Place,
+    ) -> Result<(crate::domain::decimal::Quantity, crate::domain::decimal::Quantity), Denied> {
+        let level = self.stock.check(tenant, place).await?.unwrap_or_default();
+        Ok((level.available(), level.reserved))
+    }
+
+    fn find_sale(
+        &mut self,
+        tenant: TenantId,
+        sale: SaleId,
+        reply: Reply<Result<Option<SaleState>, Denied>>,
+        cx: &mut Cx<Self>,
+    ) {
+        let state = match self.active(tenant) {
+            Ok(state) => state,
+            Err(denied) => return reply.send(Err(denied)),
+        };
+        if let Some(event) = state.recent(sale) {
+            let at = event.at;
+            return reply.send(Ok(Some(SaleState {
+                sale: SoldSale::Recent(event.clone()),
+                at,
+                in_ledger: false,
+            })));
+        }
+        let ledger = self.ports.ledger.clone();
+        let look = async move {
+            let found = ledger.sale(tenant, sale).await.map_err(Denied::from);
+            let state = |stored: crate::ports::ledger::StoredSale| SaleState {
+                at: stored.at,
+                sale: SoldSale::Stored(Arc::new(stored)),
+                in_ledger: true,
+            };
+            reply.send(found.map(|stored| stored.map(state)));
+        };
+        cx.pipe(look, |()| Msg::Flush);
+    }
+
+    async fn snapshot(&self, tenant: TenantId) -> Result<HotSnapshot, Denied> {
+        let state = self.tenants.get(&tenant).ok_or(Denied::UnknownTenant)?;
+        let levels = self.stock.levels(tenant).await?;
+        let on_hand = levels.into_iter().map(|(place, level)| (place, level.on_hand)).collect();
+        Ok(HotSnapshot { sequence: state.settled, on_hand })
+    }
+}

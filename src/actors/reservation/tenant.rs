@@ -1,0 +1,76 @@
+//! What a shard knows of one tenant besides its stock.
+
+use crate::domain::catalogue::Catalogue;
+use crate::domain::event::{Body, Event};
+use crate::domain::ids::SaleId;
+use crate::domain::tenant::{Location, Tenant};
+use crate::domain::time::Timestamp;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// One tenant.
+pub struct TenantState {
+    pub tenant: Tenant,
+    pub locations: Vec<Location>,
+    pub catalogue: Catalogue,
+    /// The last event number given out.
+    pub sequence: u64,
+    /// The last event number that stock on hand includes.
+    pub settled: u64,
+    /// The moment of the last event.
+    pub last_at: Timestamp,
+    /// Whether a change of the catalogue is with the journal.
+    pub changing: bool,
+    /// Sales that are durable and not in the ledger yet, by event number.
+    recent: BTreeMap<u64, Arc<Event>>,
+    recent_sales: HashMap<SaleId, u64>,
+}
+
+impl TenantState {
+    pub fn new(tenant: Tenant, locations: Vec<Location>) -> Self {
+        Self {
+            last_at: tenant.created_at,
+            tenant,
+            locations,
+            catalogue: Catalogue::default(),
+            sequence: 0,
+            settled: 0,
+            changing: false,
+            recent: BTreeMap::new(),
+            recent_sales: HashMap::new(),
+        }
+    }
+
+    /// A durable event of this tenant is part of the state now.
+    pub fn keep_until_in_ledger(&mut self, event: &Arc<Event>) {
+        self.sequence = self.sequence.max(event.sequence);
+        self.settled = self.settled.max(event.sequence);
+        self.last_at = self.last_at.max(event.at);
+        if let Body::SaleCreated { sale, .. } = &event.body {
+            self.recent.insert(event.sequence, event.clone());
+            self.recent_sales.insert(sale.id, event.sequence);
+        }
+    }
+
+    /// The ledger has this event.
+    pub fn forget(&mut self, sequence: u64) {
+        if let Some(event) = self.recent.remove(&sequence)
+            && let Body::SaleCreated { sale, .. } = &event.body
+        {
+            self.recent_sales.remove(&sale.id);
+        }
+    }
+
+    /// The event of a sale that is not in the ledger yet.
+    pub fn recent(&self, sale: SaleId) -> Option<&Arc<Event>> {
+        self.recent.get(self.recent_sales.get(&sale)?)
+    }
+
+    pub fn is_recent(&self, sale: SaleId) -> bool {
+        self.recent_sales.contains_key(&sale)
+    }
+
+    pub fn recent_count(&self) -> usize {
+        self.recent.len()
+    }
+}
