@@ -19,3 +19,4 @@
 
 pub mod actors;
 pub mod domain;
+pub mod http;

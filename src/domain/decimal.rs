@@ -157,10 +157,14 @@ mod tests {
     #[test]
     fn reads_what_is_exact_and_names_what_is_not() {
         let ok = [("0", 0), ("1", 1000), ("1.5", 1500), ("-0.001", -1), ("1.2500", 1250), ("1e0", 1000)];
-        for (text, units) in ok.into_iter().chain([("2E+2", 200_000), ("15e-1", 1500), ("0e999", 0), ("007", 7000)]) {
+        for (text, units) in
+            ok.into_iter().chain([("2E+2", 200_000), ("15e-1", 1500), ("0e999", 0), ("007", 7000)])
+        {
             assert_eq!(D3::parse(text).map(D3::units), Ok(units), "{text}");
         }
-        for text in ["", "-", ".5", "1.", "1.2.3", "NaN", "inf", "1e", "1e+", "0x10", "1_000", " 1", "+1", "--1"] {
+        for text in
+            ["", "-", ".5", "1.", "1.2.3", "NaN", "inf", "1e", "1e+", "0x10", "1_000", " 1", "+1", "--1"]
+        {
             assert_eq!(D3::parse(text), Err(DecimalError::Malformed), "{text}");
         }
         for text in ["0.0001", "1.2345", "1e-4"] {
