@@ -13,7 +13,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The metrics of one route, registered at first use and kept: a lookup by labels costs more than the route does.
 pub(super) struct RouteMetrics {
-    method: Method,
+    method: &'static str,
     route: &'static str,
     /// `blend_http_requests_total{method,route,status}`: answered requests; `status` is the class, such as `4xx`.
     requests: [OnceLock<Counter>; CLASSES.len()],
@@ -23,7 +23,7 @@ pub(super) struct RouteMetrics {
 
 impl RouteMetrics {
     /// `route` is the pattern, never the path: a label has few values.
-    pub(super) fn new(method: Method, route: &'static str) -> Self {
+    pub(super) fn new(method: &'static str, route: &'static str) -> Self {
         Self { method, route, requests: [const { OnceLock::new() }; CLASSES.len()], seconds: OnceLock::new() }
     }
 
@@ -31,12 +31,12 @@ impl RouteMetrics {
         let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
         let requests = self.requests[class].get_or_init(|| {
             metrics::counter!("blend_http_requests_total",
-                "method" => self.method.to_string(), "route" => self.route, "status" => CLASSES[class])
+                "method" => self.method, "route" => self.route, "status" => CLASSES[class])
         });
         requests.increment(1);
         let seconds = self.seconds.get_or_init(|| {
             metrics::histogram!("blend_http_request_seconds",
-                "method" => self.method.to_string(), "route" => self.route)
+                "method" => self.method, "route" => self.route)
         });
         seconds.record(took.as_secs_f64());
     }
@@ -45,7 +45,7 @@ impl RouteMetrics {
 impl Default for RouteMetrics {
     /// For what matched no route. Its method is the client's free text, so it is not a label value.
     fn default() -> Self {
-        Self::new(Method::OPTIONS, "unmatched")
+        Self::new("any", "unmatched")
     }
 }
 
@@ -68,5 +68,32 @@ pub(super) fn log(
         tracing::info!(%request_id, %method, path, status, ms, cause, "request refused");
     } else {
         tracing::warn!(%request_id, %method, path, status, ms, "request was slow");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_labelled_by_pattern_and_class() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            let route = RouteMetrics::new("GET", "/ventas/{id}");
+            for status in [StatusCode::OK, StatusCode::CREATED, StatusCode::NOT_FOUND] {
+                route.record(status, Duration::from_millis(3));
+            }
+            RouteMetrics::default().record(StatusCode::NOT_FOUND, Duration::ZERO);
+        });
+        let text = handle.render();
+        for line in [
+            r#"blend_http_requests_total{method="GET",route="/ventas/{id}",status="2xx"} 2"#,
+            r#"blend_http_requests_total{method="GET",route="/ventas/{id}",status="4xx"} 1"#,
+            r#"route="unmatched",status="4xx"} 1"#,
+            r#"blend_http_request_seconds_count{method="GET",route="/ventas/{id}"} 3"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
     }
 }

@@ -6,6 +6,8 @@
 //! works there is none. The timer is only moved when a new deadline comes before the armed one, so a busy connection
 //! never touches it.
 
+use super::refusal;
+use bytes::{Buf, Bytes};
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
     server::conn::http1::UpgradeableConnection,
@@ -21,7 +23,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -206,20 +208,38 @@ impl<C: Graceful> Future for Guard<C> {
     }
 }
 
-/// The socket, which sees a header begin and a peer stop reading.
+/// The socket, which sees a header begin, a peer stop reading, and hyper refuse what it cannot read.
 pub(super) struct Socket<S> {
     inner: S,
     activity: Arc<Activity>,
+    /// What is still to be written in place of hyper's own words.
+    instead: Option<Bytes>,
 }
 
 impl<S> Socket<S> {
     pub(super) fn new(inner: S, activity: Arc<Activity>) -> Self {
-        Self { inner, activity }
+        Self { inner, activity, instead: None }
     }
 
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.activity.stalled(result.is_pending());
         result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Socket<S> {
+    /// Writes the replacement, then reports the replaced bytes as written.
+    fn poll_write_instead(&mut self, cx: &mut Context<'_>, replaced: usize) -> Poll<io::Result<usize>> {
+        while let Some(rest) = self.instead.as_mut().filter(|rest| !rest.is_empty()) {
+            let result = Pin::new(&mut self.inner).poll_write(cx, rest);
+            self.activity.stalled(result.is_pending());
+            match ready!(result)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => rest.advance(written),
+            }
+        }
+        self.instead = None;
+        Poll::Ready(Ok(replaced))
     }
 }
 
@@ -240,6 +260,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.instead.is_none() && self.activity.phase() != Phase::Busy {
+            self.instead = refusal::in_full(buf).map(Bytes::from);
+        }
+        if self.instead.is_some() {
+            return self.poll_write_instead(cx, buf.len());
+        }
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.wrote(result)
     }
@@ -249,6 +275,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // A refusal of hyper's is a head without a body, so it is all there is to write.
+        if let [head] = bufs {
+            return self.poll_write(cx, head);
+        }
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         self.wrote(result)
     }

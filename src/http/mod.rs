@@ -19,6 +19,7 @@ mod connection;
 mod edge;
 pub mod json;
 pub mod rbac;
+mod refusal;
 pub mod reply;
 pub mod request;
 pub mod routes;

@@ -241,8 +241,8 @@ impl ApiError {
         self.0.cause.as_deref()
     }
 
-    /// The answer, envelope and headers.
-    pub(super) fn into_response(self, request_id: &RequestId) -> Response {
+    /// The envelope.
+    pub(super) fn envelope(&self, request_id: &RequestId) -> Vec<u8> {
         #[derive(Serialize)]
         struct Envelope<'a> {
             success: bool,
@@ -258,28 +258,28 @@ impl ApiError {
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             validation_errors: &'a [FieldError],
         }
-        let inner = *self.0;
-        let envelope = Envelope {
-            success: false,
-            error: Body {
-                message: &inner.message,
-                code: inner.code,
-                details: inner.details.as_ref(),
-                validation_errors: &inner.validation_errors,
-            },
-            request_id: request_id.as_str(),
+        let error = Body {
+            message: &self.0.message,
+            code: self.0.code,
+            details: self.0.details.as_ref(),
+            validation_errors: &self.0.validation_errors,
         };
+        let envelope = Envelope { success: false, error, request_id: request_id.as_str() };
         // Strings and an already parsed Value always serialize; the fallback only keeps the signature honest.
-        let body = serde_json::to_vec(&envelope).unwrap_or_else(|_| br#"{"success":false}"#.to_vec());
-        let mut response = Response::raw_json(inner.status, body);
+        serde_json::to_vec(&envelope).unwrap_or_else(|_| br#"{"success":false}"#.to_vec())
+    }
+
+    /// The answer, envelope and headers.
+    pub(super) fn into_response(self, request_id: &RequestId) -> Response {
+        let mut response = Response::raw_json(self.0.status, self.envelope(request_id));
         let headers = response.0.headers_mut();
-        if inner.status == StatusCode::UNAUTHORIZED {
+        if self.0.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(secs) = inner.retry_after {
+        if let Some(secs) = self.0.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
         }
-        if let Some(allow) = inner.allow {
+        if let Some(allow) = self.0.allow {
             headers.insert(header::ALLOW, allow);
         }
         response

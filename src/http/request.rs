@@ -188,7 +188,8 @@ fn find<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 
 /// Percent-decodes, in a query also `+` to a space. `None` if an escape is broken or the result is not UTF-8.
 fn decode(raw: &str, plus: bool) -> Option<Cow<'_, str>> {
-    if !raw.contains('%') && !(plus && raw.contains('+')) {
+    let escaped = raw.bytes().any(|b| b == b'%' || (plus && b == b'+'));
+    if !escaped {
         return Some(Cow::Borrowed(raw));
     }
     let mut out = Vec::with_capacity(raw.len());

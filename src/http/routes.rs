@@ -15,6 +15,8 @@ pub type Handler = Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Response, Ap
 const MAX_PARAMS: usize = 4;
 /// The methods a route can have, in the order `Allow` lists them.
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+/// Their names, as label values.
+const NAMES: [&str; METHODS.len()] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 fn slot(method: &Method) -> Option<usize> {
     METHODS.iter().position(|m| m == method)
@@ -115,7 +117,7 @@ impl Routes {
                 path,
                 source,
             })?;
-            let metrics = RouteMetrics::new(METHODS[slot].clone(), path);
+            let metrics = RouteMetrics::new(NAMES[slot], path);
             table.routes.push(Route { method, path, params: params.into(), body_limit, handler, metrics });
         }
         Ok(Arc::new(table))

@@ -32,10 +32,8 @@ pub struct ServerLimits {
     pub body_timeout: Duration,
     /// How long the peer may take no byte of an answer.
     pub write_timeout: Duration,
-    /// Size of a header, of which hyper needs to allow 8 KiB.
+    /// Size of a header, at least 8 KiB. The number of its lines is limited to hyper's 100.
     pub max_header_bytes: usize,
-    /// Number of header lines.
-    pub max_headers: usize,
     /// Size of a body, where the route says nothing else.
     pub max_body_bytes: usize,
     /// How long requests may go on after the stop.
@@ -51,7 +49,6 @@ impl Default for ServerLimits {
             body_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(20),
             max_header_bytes: 32 << 10,
-            max_headers: 100,
             max_body_bytes: 1 << 20,
             shutdown_deadline: Duration::from_secs(10),
         }
@@ -146,10 +143,7 @@ impl Server {
         let mut http = http1::Builder::new();
         let header_bytes = limits.max_header_bytes.max(MIN_HEADER_BYTES);
         // No timer: the guard keeps the clocks.
-        http.header_read_timeout(None)
-            .max_headers(limits.max_headers)
-            .max_header_size(header_bytes)
-            .max_buf_size(header_bytes);
+        http.header_read_timeout(None).max_header_size(header_bytes).max_buf_size(header_bytes);
         let edge = Edge { table, body_limit: limits.max_body_bytes, body_timeout: limits.body_timeout };
         let deadlines = Deadlines {
             idle: limits.idle_timeout,

@@ -118,3 +118,25 @@ fn refusals_carry_their_headers_and_keep_their_cause() {
         assert_eq!(locked.headers["www-authenticate"], "Bearer");
     });
 }
+
+#[test]
+fn what_is_not_http_has_the_envelope_too() {
+    on_actix(async {
+        let server = Server::start(roomy()).await;
+        for bytes in [
+            "hola\r\n\r\n",
+            "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+            "GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        ] {
+            let mut client = server.connect().await;
+            // After an answer to a good request as well.
+            client.send(get(&format!("/hola/{ID}"))).await;
+            assert_eq!(client.answer().await.status, 200);
+            client.send(bytes).await;
+            client.answer().await.is(400, "http_invalido");
+            assert_eq!(client.rest().await, b"");
+        }
+        let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(20_000));
+        server.ask(&long).await.is(404, "no_encontrado");
+    });
+}

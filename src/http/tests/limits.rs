@@ -122,7 +122,7 @@ fn a_header_beyond_the_limit_is_431() {
             let mut client = server.connect().await;
             // The server may have closed before all of it is sent.
             client.stream.write_all(request.as_bytes()).await.ok();
-            assert_eq!(client.answer().await.status, 431);
+            client.answer().await.is(431, "cabecera_demasiado_grande");
             assert_eq!(client.rest().await, b"");
         }
     });

@@ -247,9 +247,8 @@ impl Client {
     }
 
     async fn more(&mut self) -> Option<()> {
-        let mut chunk = [0; 16 << 10];
-        let read = self.stream.read(&mut chunk).await.ok().filter(|n| *n > 0)?;
-        self.unread.extend_from_slice(&chunk[..read]);
+        self.unread.reserve(16 << 10);
+        self.stream.read_buf(&mut self.unread).await.ok().filter(|n| *n > 0)?;
         Some(())
     }
 }
