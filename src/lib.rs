@@ -20,6 +20,7 @@
 pub mod actors;
 pub mod bus;
 pub mod domain;
+pub mod http;
 pub mod ports;
 pub mod resilience;
 pub mod sqlite;
