@@ -19,6 +19,7 @@
 
 pub mod actors;
 pub mod bus;
+pub mod config;
 pub mod domain;
 pub mod http;
 pub mod ports;
@@ -26,3 +27,4 @@ pub mod resilience;
 pub mod sqlite;
 pub mod stock;
 pub mod store;
+pub mod telemetry;
