@@ -130,6 +130,7 @@ pub struct Catalogue {
     units: Vec<Arc<Unit>>,
     by_id: HashMap<Uuid, u32>,
     by_product: HashMap<Uuid, Vec<u32>>,
+    products: Vec<ProductId>,
     by_code: HashMap<Arc<str>, u32>,
 }
 
@@ -149,7 +150,11 @@ impl Catalogue {
                 let index = u32::try_from(self.units.len()).unwrap_or(u32::MAX);
                 self.units.push(unit.clone());
                 self.by_id.insert(unit.id.0, index);
-                self.by_product.entry(unit.product_id.0).or_default().push(index);
+                let variants = self.by_product.entry(unit.product_id.0).or_default();
+                if variants.is_empty() {
+                    self.products.push(unit.product_id);
+                }
+                variants.push(index);
                 index
             }
         };
@@ -185,6 +190,11 @@ impl Catalogue {
     /// Every unit, in the order in which they came.
     pub fn units(&self) -> &[Arc<Unit>] {
         &self.units
+    }
+
+    /// The products, in the order in which they came.
+    pub fn products(&self) -> &[ProductId] {
+        &self.products
     }
 
     /// The units of one product.

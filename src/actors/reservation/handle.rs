@@ -1,7 +1,7 @@
 //! Talking to the shards: each call finds the shard of its tenant.
 
 use super::{
-    Caller, Checkout, CheckoutResult, Denied, HotSnapshot, Msg, NewTenant, Reservation, SaleState, Scanned,
+    Caller, Checkout, CheckoutResult, Denied, HotSnapshot, Msg, NewTenant, ProductPage, Reservation, SaleState, Scanned,
     UnitStock, Written,
 };
 use crate::actors::kit::{AskError, Handle, Reply};
@@ -67,9 +67,9 @@ impl Shards {
         self.ask(tenant, |reply| Msg::FindSale { tenant, sale, reply }).await
     }
 
-    /// A page of units.
-    pub async fn units(&self, tenant: TenantId, skip: usize, limit: usize) -> Asked<Vec<Arc<Unit>>> {
-        self.ask(tenant, |reply| Msg::Units { tenant, skip, limit, reply }).await
+    /// A page of products, each with its units.
+    pub async fn products(&self, tenant: TenantId, page: ProductPage) -> Asked<Vec<Vec<Arc<Unit>>>> {
+        self.ask(tenant, |reply| Msg::Products { tenant, page, reply }).await
     }
 
     /// The locations of a tenant.
@@ -78,7 +78,7 @@ impl Shards {
     }
 
     /// Creates a tenant.
-    pub async fn create_tenant(&self, new: NewTenant, caller: Caller) -> Asked<Tenant> {
+    pub async fn create_tenant(&self, new: NewTenant, ProductPage, caller: Caller) -> Asked<Tenant> {
         self.ask(new.tenant.id, |reply| Msg::CreateTenant { new: Box::new(new), caller, reply }).await
     }
 

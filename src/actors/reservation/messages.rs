@@ -160,6 +160,21 @@ pub struct HotSnapshot {
     pub on_hand: Vec<(Place, Quantity)>,
 }
 
+/// Which products of a catalogue.
+#[derive(Clone, Debug)]
+pub struct ProductPage {
+    /// Products to pass over.
+    pub skip: usize,
+    /// Products at most.
+    pub limit: usize,
+    /// Only those whose name or SKU contains this, in any letter case.
+    pub search: Option<String>,
+    /// Only those of this category.
+    pub category: Option<String>,
+    /// Only those with a unit in this state.
+    pub active: Option<bool>,
+}
+
 /// What the ledger has now.
 #[derive(Clone, Debug)]
 pub struct Written {

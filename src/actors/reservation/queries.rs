@@ -1,8 +1,8 @@
 //! Reading: what a till, a stock screen or the checker asks.
 
-use super::{Denied, HotSnapshot, Msg, Reservation, SaleState, Scanned, SoldSale, UnitStock};
+use super::{Denied, HotSnapshot, Msg, ProductPage, Reservation, SaleState, Scanned, SoldSale, UnitStock};
 use crate::actors::kit::{Cx, Fault, Reply};
-use crate::domain::catalogue::{Lookup, Unit};
+use crate::domain::catalogue::{Catalogue, Lookup, Unit};
 use crate::domain::ids::{LocationId, SaleId, TenantId};
 use crate::domain::stock::Place;
 use std::sync::Arc;
@@ -16,9 +16,8 @@ impl Reservation {
             }
             Msg::Stock { tenant, product, reply } => reply.send(self.stock_of(tenant, product).await),
             Msg::FindSale { tenant, sale, reply } => self.find_sale(tenant, sale, reply, cx),
-            Msg::Units { tenant, skip, limit, reply } => {
-                let page = |units: &[Arc<Unit>]| units.iter().skip(skip).take(limit).cloned().collect();
-                reply.send(self.active(tenant).map(|state| page(state.catalogue.units())));
+            Msg::Products { tenant, page, reply } => {
+                reply.send(self.active(tenant).map(|state| products(&state.catalogue, &page)));
             }
             Msg::Locations { tenant, reply } => {
                 reply.send(self.active(tenant).map(|state| state.locations.clone()))
@@ -111,4 +110,18 @@ impl Reservation {
         let on_hand = levels.into_iter().map(|(place, level)| (place, level.on_hand)).collect();
         Ok(HotSnapshot { sequence: state.settled, on_hand })
     }
+}
+
+fn products(catalogue: &Catalogue, page: &ProductPage) -> Vec<Vec<Arc<Unit>>> {
+    let search = page.search.as_ref().map(|text| text.to_lowercase());
+    let fits = |unit: &Arc<Unit>| {
+        page.active.is_none_or(|active| unit.active == active)
+            && page.category.as_ref().is_none_or(|wanted| unit.category.as_deref() == Some(wanted.as_str()))
+            && search.as_ref().is_none_or(|text| {
+                unit.name.to_lowercase().contains(text) || unit.base_sku.to_lowercase().contains(text)
+            })
+    };
+    let units = |product| catalogue.variants(product).cloned().collect::<Vec<_>>();
+    let fitting = catalogue.products().iter().map(|product| units(*product)).filter(|units| units.iter().any(fits));
+    fitting.skip(page.skip).take(page.limit).collect()
 }

@@ -1,0 +1,131 @@
+//! `/api/v1/admin`: tenants and their catalogues, for whoever runs the installation.
+
+use super::super::{ApiError, Permission, Request, Response, Role};
+use super::denied::{ask_error, answered};
+use super::{Api, caller};
+use crate::actors::reservation::{Caller, NewTenant};
+use crate::domain::ids::{LocationId, TenantId};
+use crate::domain::import::Import;
+use crate::domain::tenant::{Location, LocationKind, Tenant};
+use crate::domain::time::Timestamp;
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use uuid::Uuid;
+
+#[derive(Serialize)]
+struct TenantAnswer<'a> {
+    id: TenantId,
+    nombre: &'a str,
+    rubro: &'a str,
+    is_active: bool,
+    created_at: Timestamp,
+}
+
+fn tenant_answer(tenant: &Tenant) -> TenantAnswer<'_> {
+    TenantAnswer {
+        id: tenant.id,
+        nombre: &tenant.name,
+        rubro: &tenant.trade,
+        is_active: tenant.active,
+        created_at: tenant.created_at,
+    }
+}
+
+fn super_admin(api: &Api, request: &Request) -> Result<Caller, ApiError> {
+    let principal = api.authenticator.authenticate(&request.headers)?;
+    if principal.role != Role::SuperAdmin {
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "permiso_denegado", "Se requiere el rol super_admin"));
+    }
+    Ok(caller(&principal, request))
+}
+
+/// `GET /admin/tiendas`
+pub async fn list_tenants(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
+    super_admin(&api, &request)?;
+    let tenants = api.shards.tenants().await.map_err(ask_error)?;
+    Response::ok(&tenants.iter().map(tenant_answer).collect::<Vec<_>>())
+}
+
+#[derive(Deserialize)]
+struct NewTenantBody {
+    nombre: String,
+    #[serde(default)]
+    rubro: String,
+}
+
+/// `POST /admin/tiendas`: with the default location that every tenant has from its first moment.
+pub async fn create_tenant(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
+    let caller = super_admin(&api, &request)?;
+    let body: NewTenantBody = request.json()?;
+    let new = new_tenant(&body.nombre, &body.rubro, api.ops.clock.now())
+        .map_err(|(field, rule)| ApiError::field(field, "largo", rule))?;
+    let tenant = answered(api.shards.create_tenant(new, caller).await)?;
+    Response::ok(&tenant_answer(&tenant))
+}
+
+/// A tenant with its default location; the error is the field and its rule.
+pub fn new_tenant(name: &str, trade: &str, now: Timestamp) -> Result<NewTenant, (&'static str, &'static str)> {
+    let name = name.trim();
+    if !(1..=255).contains(&name.chars().count()) {
+        return Err(("nombre", "Debe tener entre 1 y 255 caracteres"));
+    }
+    if trade.chars().count() > 50 {
+        return Err(("rubro", "Admite hasta 50 caracteres"));
+    }
+    let tenant = Tenant {
+        id: TenantId(Uuid::now_v7()),
+        name: name.into(),
+        trade: trade.trim().to_lowercase().into(),
+        active: true,
+        created_at: now,
+    };
+    let default = Location {
+        id: LocationId(Uuid::now_v7()),
+        code: "principal".into(),
+        name: "Local Principal".into(),
+        kind: LocationKind::Store,
+        is_default: true,
+        active: true,
+    };
+    Ok(NewTenant { tenant, locations: vec![default] })
+}
+
+/// `POST /admin/tiendas/{id}/catalogo`: an import, whole or not at all.
+pub async fn import(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
+    let (tenant, caller) = tenant_in_path(&api, &request, Permission::ProductosUpdate)?;
+    let import: Import = request.json()?;
+    let counts = answered(api.shards.import(tenant, import, caller).await)?;
+    Response::ok(&counts)
+}
+
+/// The tenant in the path: anyone's for a super admin, one's own for anybody else.
+fn tenant_in_path(
+    api: &Api,
+    request: &Request,
+    permission: Permission,
+) -> Result<(TenantId, Caller), ApiError> {
+    let principal = api.principal(request, permission)?;
+    let tenant: TenantId = request.param("id")?;
+    if principal.role != Role::SuperAdmin && principal.tenant != Some(tenant) {
+        return Err(ApiError::not_found("La tienda no existe"));
+    }
+    Ok((tenant, caller(&principal, request)))
+}
+
+#[derive(Serialize)]
+struct SnapshotAnswer {
+    secuencia: u64,
+    existencias: Vec<(crate::domain::ids::UnitId, LocationId, i64)>,
+}
+
+/// `GET /admin/tiendas/{id}/existencias`: hot stock as of one event, in thousandths, for checking it.
+pub async fn snapshot(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
+    let (tenant, _) = tenant_in_path(&api, &request, Permission::InventarioRead)?;
+    let snapshot = answered(api.shards.snapshot(tenant).await)?;
+    let row = |((unit, location), quantity): (_, crate::domain::decimal::Quantity)| (unit, location, quantity.units());
+    Response::ok(&SnapshotAnswer {
+        secuencia: snapshot.sequence,
+        existencias: snapshot.on_hand.into_iter().map(row).collect(),
+    })
+}

@@ -1,0 +1,97 @@
+//! The public API, one file per resource. A handler reads the request, asks an actor, and maps the answer.
+
+mod admin;
+mod denied;
+mod ops;
+mod productos;
+mod stock;
+mod ventas;
+mod wire;
+
+pub use ops::{LiveBoard, Ops};
+
+use super::{ApiError, Authenticator, Permission, Principal, Request, Response, Routes};
+use crate::actors::reservation::{Caller, Shards};
+use crate::domain::ids::TenantId;
+use std::future::Future;
+use std::sync::Arc;
+
+/// What handlers work with.
+pub struct Api {
+    /// The reservation shards.
+    pub shards: Shards,
+    /// Who is calling.
+    pub authenticator: Authenticator,
+    /// What operators look at.
+    pub ops: Ops,
+    /// Largest body of a catalogue import, in bytes.
+    pub max_import_bytes: usize,
+}
+
+/// A caller with its tenant, allowed to do what it asks for.
+pub(super) struct Allowed {
+    pub tenant: TenantId,
+    pub caller: Caller,
+}
+
+impl Api {
+    /// Who calls, if it may.
+    fn principal(&self, request: &Request, permission: Permission) -> Result<Arc<Principal>, ApiError> {
+        let principal = self.authenticator.authenticate(&request.headers)?;
+        principal.require(permission)?;
+        Ok(principal)
+    }
+
+    /// Who calls and for which tenant, if it may. The tenant comes from the token and from nowhere else.
+    fn allow(&self, request: &Request, permission: Permission) -> Result<Allowed, ApiError> {
+        let principal = self.principal(request, permission)?;
+        Ok(Allowed { tenant: principal.tenant()?, caller: caller(&principal, request) })
+    }
+}
+
+fn caller(principal: &Principal, request: &Request) -> Caller {
+    Caller { user: principal.user.as_str().into(), request_id: request.request_id.as_str().into() }
+}
+
+/// All routes of the program.
+pub fn routes(api: Arc<Api>) -> Routes {
+    let max_import_bytes = api.max_import_bytes;
+    Routes::new()
+        .post("/api/v1/ventas/checkout", with(&api, ventas::checkout))
+        .get("/api/v1/ventas/{id}", with(&api, ventas::show))
+        .get("/api/v1/ventas/scan/{codigo}", with(&api, productos::scan))
+        .get("/api/v1/productos", with(&api, productos::list))
+        .get("/api/v1/productos/scan/{codigo}", with(&api, productos::scan))
+        .get("/api/v1/productos/locations", with(&api, stock::locations))
+        .get("/api/v1/stock/locations", with(&api, stock::locations))
+        .get("/api/v1/stock/{producto_id}", with(&api, stock::show))
+        .get("/api/v1/admin/tiendas", with(&api, admin::list_tenants))
+        .post("/api/v1/admin/tiendas", with(&api, admin::create_tenant))
+        .post("/api/v1/admin/tiendas/{id}/catalogo", with(&api, admin::import))
+        .body_limit(max_import_bytes)
+        .get("/api/v1/admin/tiendas/{id}/existencias", with(&api, admin::snapshot))
+        .get("/api/v1/openapi.json", with(&api, ops::openapi))
+        .get("/api/v1/health", with(&api, ops::health))
+        .get("/api/v1/health/ready", with(&api, ops::ready))
+        .get("/health", with(&api, ops::health))
+        .get("/ready", with(&api, ops::ready))
+        .get("/metrics", with(&api, ops::metrics))
+        .get("/ops/actors", with(&api, ops::actors))
+        .get("/ops/live", with(&api, ops::live))
+        .get("/", with(&api, ops::page))
+        .get("/app.js", with(&api, ops::script))
+        .get("/style.css", with(&api, ops::style))
+}
+
+/// Gives a handler the API's state.
+fn with<F, Fut>(
+    api: &Arc<Api>,
+    handler: F,
+) -> impl Fn(Request) -> futures_util::future::BoxFuture<'static, Result<Response, ApiError>> + Send + Sync + use<F, Fut>
+where
+    F: Fn(Arc<Api>, Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Response, ApiError>> + Send + 'static,
+{
+    let api = api.clone();
+    move |request| Box::pin(handler(api.clone(), request))
+}
