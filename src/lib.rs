@@ -18,4 +18,9 @@
 //! ```
 
 pub mod actors;
+pub mod cli;
+pub mod client;
 pub mod domain;
+pub mod load;
+#[cfg(test)]
+mod testing;
