@@ -6,7 +6,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use std::{
-    convert::Infallible,
     net::SocketAddr,
     sync::{
         Arc,
@@ -124,9 +123,3 @@ fn reply((status, body): (u16, String)) -> Result<Response<Full<Bytes>>, HangUp>
 #[derive(Debug, thiserror::Error)]
 #[error("hang up")]
 struct HangUp;
-
-impl From<Infallible> for HangUp {
-    fn from(never: Infallible) -> Self {
-        match never {}
-    }
-}

@@ -1,1 +1,6 @@
 //! The command line.
+
+pub mod basket_csv;
+pub mod catalogue_csv;
+pub mod replay;
+pub mod table;

@@ -95,7 +95,10 @@ async fn an_answer_cut_short_is_an_error_and_the_next_request_works() {
 #[tokio::test]
 async fn nonsense_is_an_error() {
     let (url, _) = canned(&["SSH-2.0-OpenSSH\r\n"]).await;
-    assert!(matches!(get(&mut HttpClient::new(&url).unwrap().connection()).await, Err(ClientError::Broken(..))));
+    assert!(matches!(
+        get(&mut HttpClient::new(&url).unwrap().connection()).await,
+        Err(ClientError::Broken(..))
+    ));
 }
 
 #[tokio::test]

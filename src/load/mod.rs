@@ -33,6 +33,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 const LATE_AFTER: Duration = Duration::from_millis(10);
 /// Pause of a connection whose request failed and is not retried, so that a dead server is not a busy loop.
 const AFTER_FAILURE: Duration = Duration::from_millis(10);
+/// How soon a connection waiting for its moment notices that the run was cancelled.
+const CANCEL_GRAIN: Duration = Duration::from_millis(250);
 
 /// One request to send.
 #[derive(Debug, Clone)]
@@ -91,6 +93,11 @@ pub trait Workload {
 
     /// Takes an outcome.
     fn done(&self, tag: Self::Tag, outcome: Outcome);
+
+    /// Whether to send nothing more; jobs in flight still get their outcome.
+    fn cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// How to drive a workload.
@@ -132,8 +139,11 @@ async fn lane<W: Workload>(
         let intended = match due {
             Some(due) => {
                 let moment = started + due;
-                if moment > Instant::now() {
-                    sleep_until(moment).await;
+                while moment > Instant::now() {
+                    if work.cancelled() {
+                        return;
+                    }
+                    sleep_until(moment.min(Instant::now() + CANCEL_GRAIN)).await;
                 }
                 moment
             }
@@ -144,9 +154,8 @@ async fn lane<W: Workload>(
         let mut attempts = Attempts::new(&plan.retry, seeds.get());
         let outcome = loop {
             let Call { method, path, headers, body } = &call;
-            let result = connection
-                .request(method.clone(), path, plan.token.as_ref(), headers, body.clone())
-                .await;
+            let result =
+                connection.request(method.clone(), path, plan.token.as_ref(), headers, body.clone()).await;
             match attempts.judge(result) {
                 retry::Verdict::Final(outcome) => break outcome,
                 retry::Verdict::Again { why, pause } => {

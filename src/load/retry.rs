@@ -53,7 +53,9 @@ impl<'a> Attempts<'a> {
         let defect = matches!(&result, Ok(answer) if answer.status.is_server_error()
             && answer.status != StatusCode::SERVICE_UNAVAILABLE);
         let pause = self.pause(&result);
-        if self.first.elapsed() + pause > self.retry.patience || (defect && self.count >= ATTEMPTS_AFTER_DEFECT) {
+        if self.first.elapsed() + pause > self.retry.patience
+            || (defect && self.count >= ATTEMPTS_AFTER_DEFECT)
+        {
             // Without any patience the caller wants to see answers as they are.
             return Verdict::Final(match result {
                 Ok(answer) if !self.retry.patience.is_zero() => {

@@ -69,14 +69,12 @@ async fn an_open_loop_sends_on_time_and_counts_the_wait_for_a_slow_server() {
 #[tokio::test]
 async fn answers_that_decide_nothing_are_repeated_until_one_does() {
     let count = std::sync::atomic::AtomicU64::new(0);
-    let server = FakeServer::start(move |_| {
-        match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
-            0 => (503, "{}".into()),
-            1 => (429, "{}".into()),
-            2 => (408, "{}".into()),
-            3 => (500, "{}".into()),
-            _ => (201, "{}".into()),
-        }
+    let server = FakeServer::start(move |_| match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        0 => (503, "{}".into()),
+        1 => (429, "{}".into()),
+        2 => (408, "{}".into()),
+        3 => (500, "{}".into()),
+        _ => (201, "{}".into()),
     })
     .await;
     let work = Listed::new([None]);
@@ -115,5 +113,7 @@ async fn without_patience_every_answer_is_shown_as_it_is() {
     let report = run(&server.client(), &plan(1, Duration::ZERO), &work).await;
     assert_eq!((report.answered(503), report.gave_up), (1, 0));
     let outcomes = work.outcomes.borrow();
-    assert!(matches!(outcomes.get(&0), Some(Outcome::Answered(a)) if a.status == StatusCode::SERVICE_UNAVAILABLE));
+    assert!(
+        matches!(outcomes.get(&0), Some(Outcome::Answered(a)) if a.status == StatusCode::SERVICE_UNAVAILABLE)
+    );
 }
