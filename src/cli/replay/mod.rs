@@ -5,7 +5,7 @@
 //! sell twice.
 
 mod feed;
-mod server;
+pub mod server;
 mod summary;
 #[cfg(test)]
 mod tests;
