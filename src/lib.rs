@@ -18,13 +18,19 @@
 //! ```
 
 pub mod actors;
+pub mod app;
 pub mod bus;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod load;
 pub mod ports;
 pub mod resilience;
 pub mod sqlite;
 pub mod stock;
 pub mod store;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;

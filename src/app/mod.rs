@@ -4,7 +4,7 @@
 pub mod data_dir;
 mod serve;
 
-pub use serve::{Serving, serve};
+pub use serve::{Serving, authenticator, serve};
 
 use crate::actors::journal_writer::{self, JournalHandle, JournalWriter};
 use crate::actors::kit::{

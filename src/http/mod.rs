@@ -14,6 +14,7 @@
 //! mailbox does not care who is still listening.
 
 mod access;
+pub mod api;
 pub mod auth;
 mod connection;
 mod edge;

@@ -78,7 +78,7 @@ impl Shards {
     }
 
     /// Creates a tenant.
-    pub async fn create_tenant(&self, new: NewTenant, ProductPage, caller: Caller) -> Asked<Tenant> {
+    pub async fn create_tenant(&self, new: NewTenant, caller: Caller) -> Asked<Tenant> {
         self.ask(new.tenant.id, |reply| Msg::CreateTenant { new: Box::new(new), caller, reply }).await
     }
 

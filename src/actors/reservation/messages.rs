@@ -215,8 +215,8 @@ pub enum Msg {
     Stock { tenant: TenantId, product: Uuid, reply: Reply<Result<Option<UnitStock>, Denied>> },
     /// A sale.
     FindSale { tenant: TenantId, sale: SaleId, reply: Reply<Result<Option<SaleState>, Denied>> },
-    /// A page of units, in the order in which they came.
-    Units { tenant: TenantId, skip: usize, limit: usize, reply: Reply<Result<Vec<Arc<Unit>>, Denied>> },
+    /// A page of products, each with its units, in the order in which they came.
+    Products { tenant: TenantId, page: ProductPage, reply: Reply<Result<Vec<Vec<Arc<Unit>>>, Denied>> },
     /// The locations.
     Locations { tenant: TenantId, reply: Reply<Result<Vec<Location>, Denied>> },
     /// Create a tenant.

@@ -1,0 +1,152 @@
+//! A serving installation: engine and HTTP edge, from claim to ordered end.
+
+use super::data_dir::{self, DataDir};
+use super::Engine;
+use crate::config::Config;
+use crate::http::api::{Api, LiveBoard, Ops, routes};
+use crate::http::{Authenticator, Secret, ServerLimits, serve as serve_http};
+use crate::ports::clock::SharedClock;
+use anyhow::{Context as _, bail};
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// How often vitals are copied to the metrics.
+const EXPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// What a caller may do with a server that is up.
+pub struct Serving {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its engine's shards.
+    pub shards: crate::actors::reservation::Shards,
+    /// Mints and checks its tokens.
+    pub authenticator: Authenticator,
+}
+
+/// Serves until `stop` resolves or supervision gives up. `up` runs once the edge listens and every shard is ready.
+/// Must run on a thread of an actix `System`.
+pub async fn serve<F>(
+    config: &Config,
+    mut data_dir: DataDir,
+    clock: SharedClock,
+    prometheus: PrometheusHandle,
+    stop: impl Future<Output = ()>,
+    up: impl FnOnce(Serving) -> F,
+) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>> + 'static,
+{
+    let started = Instant::now();
+    let listen = &config.server.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}: choose another address with --listen"))?;
+    let address = listener.local_addr()?;
+    let engine = Engine::start(config, &data_dir, clock.clone()).await?;
+    let api = Arc::new(api(config, &engine, data_dir.path(), prometheus.clone(), started)?);
+    let table = routes(api).build()?;
+    let (stop_edge, edge_stopped) = oneshot::channel::<()>();
+    let edge = actix_rt::spawn(serve_http(listener, table, limits(config), async {
+        // A sender that is gone means the same as one that spoke.
+        edge_stopped.await.ok();
+    }));
+    engine.ready().await?;
+    data_dir.announce(&address.to_string())?;
+    tracing::info!(%address, ms = started.elapsed().as_millis(), "serving");
+    let exporter = actix_rt::spawn(export(engine.registry.clone(), engine.journal.clone(), prometheus));
+    let authenticator = authenticator(config, data_dir.path(), &clock)?;
+    let serving = Serving { address, shards: engine.shards.clone(), authenticator };
+    let companion = actix_rt::spawn(up(serving));
+    let failure = tokio::select! {
+        () = stop => None,
+        failure = engine.failed() => Some(failure),
+    };
+    tracing::info!("stopping");
+    companion.abort();
+    drop(stop_edge);
+    let outcome = edge.await.context("the HTTP edge failed")?;
+    exporter.abort();
+    let report = engine.stop(Duration::from_secs(config.server.shutdown_timeout_secs)).await;
+    tracing::info!(connections_cut = outcome.cut, clean = report.is_clean(), "stopped");
+    match failure {
+        Some(failure) => bail!("{failure}; see the log above, and start again"),
+        None if !report.is_clean() => {
+            tracing::warn!("not everything was drained in time; nothing acknowledged is lost, the next start goes on");
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+async fn export(
+    registry: crate::actors::kit::Registry,
+    journal: crate::bus::journal::Journal,
+    prometheus: PrometheusHandle,
+) {
+    let lag = metrics::gauge!("blend_ledger_lag_events");
+    let mut tick = tokio::time::interval(EXPORT_EVERY);
+    loop {
+        tick.tick().await;
+        registry.export_metrics();
+        lag.set(u32::try_from(journal.backlog()).unwrap_or(u32::MAX));
+        prometheus.run_upkeep();
+    }
+}
+
+fn api(
+    config: &Config,
+    engine: &Engine,
+    data_dir: &Path,
+    prometheus: PrometheusHandle,
+    started: Instant,
+) -> anyhow::Result<Api> {
+    let journal = engine.journal.clone();
+    Ok(Api {
+        shards: engine.shards.clone(),
+        authenticator: authenticator(config, data_dir, &engine.clock)?,
+        ops: Ops {
+            registry: engine.registry.clone(),
+            clock: engine.clock.clone(),
+            prometheus,
+            live: LiveBoard::default(),
+            ledger_lag: Box::new(move || journal.backlog()),
+            findings: engine.findings.0.clone(),
+            open_to_loopback: config.server.ops_open_to_loopback,
+            shows_sales: config.server.live_page_shows_sales,
+            started,
+        },
+        max_import_bytes: config.server.max_import_bytes,
+    })
+}
+
+/// Tokens of an installation: the configured key, or the one in its data directory.
+pub fn authenticator(config: &Config, data_dir: &Path, clock: &SharedClock) -> anyhow::Result<Authenticator> {
+    let key = match config.auth.jwt_secret.reveal() {
+        "" => data_dir::signing_key(data_dir)?,
+        configured => configured.to_owned(),
+    };
+    let secret = Secret::new(key).context("the signing key is too short")?;
+    let clock = clock.clone();
+    let seconds: Arc<dyn Fn() -> i64 + Send + Sync> = Arc::new(move || clock.now().seconds());
+    Ok(Authenticator::new(secret, seconds).with_leeway(config.auth.leeway_secs))
+}
+
+fn limits(config: &Config) -> ServerLimits {
+    let server = &config.server;
+    ServerLimits {
+        max_connections: server.max_connections,
+        header_timeout: Duration::from_secs(server.header_timeout_secs),
+        idle_timeout: Duration::from_secs(server.idle_timeout_secs),
+        body_timeout: Duration::from_secs(server.body_timeout_secs),
+        write_timeout: Duration::from_secs(server.write_timeout_secs),
+        max_header_bytes: server.max_header_bytes,
+        max_body_bytes: server.max_body_bytes,
+        shutdown_deadline: Duration::from_secs(server.shutdown_timeout_secs),
+    }
+}
