@@ -37,12 +37,19 @@ pub enum Claim {
 impl DataDir {
     /// Takes the directory, making it if need be.
     pub fn claim(path: &Path, command: &str) -> anyhow::Result<Claim> {
-        std::fs::create_dir_all(path)
-            .with_context(|| format!("data directory {} cannot be made: choose another with --data-dir", path.display()))?;
+        std::fs::create_dir_all(path).with_context(|| {
+            format!("data directory {} cannot be made: choose another with --data-dir", path.display())
+        })?;
         let file = path.join("blend.lock");
-        let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file).with_context(
-            || format!("data directory {} is not writable: fix its owner or mode, or choose another", path.display()),
-        )?;
+        let mut lock =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file).with_context(
+                || {
+                    format!(
+                        "data directory {} is not writable: fix its owner or mode, or choose another",
+                        path.display()
+                    )
+                },
+            )?;
         match lock.try_lock() {
             Ok(()) => {
                 let holder = Holder { pid: std::process::id(), command: command.to_owned(), listening: None };
@@ -52,7 +59,8 @@ impl DataDir {
             }
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                lock.read_to_string(&mut text).with_context(|| format!("{} cannot be read", file.display()))?;
+                lock.read_to_string(&mut text)
+                    .with_context(|| format!("{} cannot be read", file.display()))?;
                 let unknown = Holder { pid: 0, command: "another process".to_owned(), listening: None };
                 Ok(Claim::Held(serde_json::from_str(&text).unwrap_or(unknown)))
             }
@@ -106,6 +114,11 @@ impl DataDir {
     }
 }
 
+/// Who holds a data directory, as far as its lock file says; it may have ended since.
+pub fn holder(data_dir: &Path) -> Option<Holder> {
+    serde_json::from_slice(&std::fs::read(data_dir.join("blend.lock")).ok()?).ok()
+}
+
 /// The journal's file in a data directory.
 pub fn journal_file(data_dir: &Path) -> PathBuf {
     data_dir.join("journal.db")
@@ -119,12 +132,15 @@ pub fn ledger_file(data_dir: &Path) -> PathBuf {
 /// The signing key of a data directory, made at first use, readable by its owner only.
 pub fn signing_key(data_dir: &Path) -> anyhow::Result<String> {
     let file = data_dir.join("jwt.key");
-    std::fs::create_dir_all(data_dir)
-        .with_context(|| format!("data directory {} cannot be made: choose another with --data-dir", data_dir.display()))?;
+    std::fs::create_dir_all(data_dir).with_context(|| {
+        format!("data directory {} cannot be made: choose another with --data-dir", data_dir.display())
+    })?;
     match std::fs::read_to_string(&file) {
         Ok(key) => return Ok(key.trim().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("signing key {} cannot be read", file.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("signing key {} cannot be read", file.display()));
+        }
     }
     let key = random_key()?;
     // Written aside and linked into place: of two processes that start at once, both use the key of the first.
@@ -149,7 +165,9 @@ pub fn signing_key(data_dir: &Path) -> anyhow::Result<String> {
 /// 256 bits from the kernel, as hexadecimal.
 fn random_key() -> anyhow::Result<String> {
     let mut bytes = [0_u8; 32];
-    File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes)).context("no randomness")?;
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .context("no randomness")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -160,9 +178,13 @@ mod tests {
     #[test]
     fn one_process_at_a_time_and_the_second_learns_who_the_first_is() {
         let dir = tempfile::tempdir().unwrap();
-        let Claim::Ours(mut first) = DataDir::claim(dir.path(), "serve").unwrap() else { panic!("it was free") };
+        let Claim::Ours(mut first) = DataDir::claim(dir.path(), "serve").unwrap() else {
+            panic!("it was free")
+        };
         first.announce("127.0.0.1:7").unwrap();
-        let Claim::Held(holder) = DataDir::claim(dir.path(), "import").unwrap() else { panic!("it was taken") };
+        let Claim::Held(holder) = DataDir::claim(dir.path(), "import").unwrap() else {
+            panic!("it was taken")
+        };
         assert_eq!((holder.command.as_str(), holder.listening.as_deref()), ("serve", Some("127.0.0.1:7")));
         let refusal = DataDir::claim_alone(dir.path(), "serve").unwrap_err().to_string();
         assert!(refusal.contains("in use by process") && refusal.contains("blend serve"), "{refusal}");

@@ -8,7 +8,8 @@ pub use serve::{Serving, authenticator, serve};
 
 use crate::actors::journal_writer::{self, JournalHandle, JournalWriter};
 use crate::actors::kit::{
-    Drain, Handle, Place, Registry, RestartPolicy, ShutdownReport, Spec, Strategy, Supervisor, Watchdog, shutdown,
+    Drain, Handle, Place, Registry, RestartPolicy, ShutdownReport, Spec, Strategy, Supervisor, Watchdog,
+    shutdown,
 };
 use crate::actors::ledger_writer::{self, LedgerWriter};
 use crate::actors::reservation::{self, Ports, Reservation, Shards};
@@ -121,7 +122,8 @@ impl Engine {
 
     /// Drains shards, journal and ledger in this order, and ends the actors.
     pub async fn stop(self, deadline: Duration) -> ShutdownReport {
-        let mut order: Vec<&dyn Drain> = self.shards.handles().iter().map(|shard| shard as &dyn Drain).collect();
+        let mut order: Vec<&dyn Drain> =
+            self.shards.handles().iter().map(|shard| shard as &dyn Drain).collect();
         order.extend([&self.journal_writer as &dyn Drain, &self.ledger_writer]);
         let report = shutdown(&self.root, &order, deadline).await;
         self.ledger.close().await;
@@ -137,15 +139,17 @@ fn start_shards(
 ) -> anyhow::Result<Shards> {
     let keys = config.engine.idempotency_keys_in_memory;
     let new_stock: NewStock = Arc::new(move || Box::new(MemoryStock::new(keys)) as Box<dyn HotStock>);
-    let max_quantity =
-        Quantity::from_whole(config.engine.max_line_quantity).context("engine.max_line_quantity is out of range")?;
+    let max_quantity = Quantity::from_whole(config.engine.max_line_quantity)
+        .context("engine.max_line_quantity is out of range")?;
     let shards = config.engine.shards;
     let mut handles = Vec::with_capacity(shards);
     for shard in 0..shards {
         let (ports, new_stock) = (ports.clone(), new_stock.clone());
         let filter_keys = config.engine.idempotency_filter_keys / shards;
         let settings = reservation::Settings { shard, shards, max_quantity, filter_keys };
-        let spec = Spec::new(format!("reservation-{shard}"), reservation::CAPACITY).restart(policy).limit(SHARD_LIMIT);
+        let spec = Spec::new(format!("reservation-{shard}"), reservation::CAPACITY)
+            .restart(policy)
+            .limit(SHARD_LIMIT);
         handles.push(supervisor.start(spec, Place::Here, move || {
             Reservation::new(ports.clone(), settings.clone(), new_stock())
         }));

@@ -1,7 +1,7 @@
 //! A serving installation: engine and HTTP edge, from claim to ordered end.
 
-use super::data_dir::{self, DataDir};
 use super::Engine;
+use super::data_dir::{self, DataDir};
 use crate::config::Config;
 use crate::http::api::{Api, LiveBoard, Ops, routes};
 use crate::http::{Authenticator, Secret, ServerLimits, serve as serve_http};
@@ -77,7 +77,9 @@ where
     match failure {
         Some(failure) => bail!("{failure}; see the log above, and start again"),
         None if !report.is_clean() => {
-            tracing::warn!("not everything was drained in time; nothing acknowledged is lost, the next start goes on");
+            tracing::warn!(
+                "not everything was drained in time; nothing acknowledged is lost, the next start goes on"
+            );
             Ok(())
         }
         None => Ok(()),

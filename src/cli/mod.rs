@@ -1,7 +1,110 @@
-//! The command line.
+//! The command line: one binary with many verbs. stdout is for results, stderr for logs and progress.
 
+mod access;
 pub mod basket_csv;
 pub mod catalogue_csv;
 pub mod demo;
+mod import;
+mod install;
 pub mod replay;
+mod serve;
 pub mod table;
+mod token;
+mod verify;
+
+use crate::config::Config;
+use crate::telemetry;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  blend demo                                              a shop to look at, in the browser, at once
+  blend --data-dir shop tenant create \"Súper Sur\"         prints the tenant's id
+  blend --data-dir shop import --tenant ID catalogo.csv --stock 100
+  blend --data-dir shop serve --listen 127.0.0.1:8080
+  blend --data-dir shop token --tenant ID --role cajero   prints a bearer token
+  blend replay --url http://127.0.0.1:8080 --token T baskets.csv.gz
+  blend --data-dir shop verify                            checks that nothing was lost, doubled or oversold
+
+Exit codes: 0 done; 1 failed, refused, or (verify) a law is broken; 2 the command line is wrong.";
+
+/// Blend sells stock once.
+#[derive(Parser)]
+#[command(name = "blend", version, about, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    /// Where everything durable lives; overrides the setting data_dir.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// A file with the settings that differ from the defaults.
+    #[arg(long, global = true, value_name = "FILE", env = "BLEND_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve tills over HTTP until SIGTERM or SIGINT.
+    Serve(serve::ServeArgs),
+    /// A demonstration shop with customers, a live page and commands to try.
+    Demo(demo::DemoArgs),
+    /// Bring the files of a data directory up to date.
+    Migrate,
+    /// Create and list tenants.
+    #[command(subcommand)]
+    Tenant(install::TenantCommand),
+    /// Mint a bearer token.
+    Token(token::TokenArgs),
+    /// Take in a catalogue from CSV, whole or not at all.
+    Import(import::ImportArgs),
+    /// Ring up a file of real baskets at a running server.
+    Replay(replay::ReplayArgs),
+    /// Check the laws on a running or stopped installation.
+    Verify(verify::VerifyArgs),
+    /// Ask a server whether it is ready; for containers and balancers.
+    Healthcheck(install::HealthcheckArgs),
+    /// Print the settings in force, secrets hidden.
+    Config,
+}
+
+/// Parses the command line, runs the command and says how it went.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("blend: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+    let mut config = Config::load(cli.config.as_deref())?;
+    if let Some(data_dir) = cli.data_dir {
+        config.data_dir = data_dir;
+    }
+    telemetry::init_logs(&config.log).map_err(anyhow::Error::msg)?;
+    // One thread for the edge and the actors: a request reaches its actor without waking another thread.
+    actix_rt::System::new().block_on(command(cli.command, config))
+}
+
+async fn command(command: Command, config: Config) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(args) => serve::run(args, config).await,
+        Command::Demo(args) => demo::run(args, config).await,
+        Command::Migrate => install::migrate(&config).await,
+        Command::Tenant(command) => install::tenant(command, &config).await,
+        Command::Token(args) => token::run(&args, &config),
+        Command::Import(args) => import::run(&args, &config).await,
+        Command::Replay(args) => replay::command(&args).await,
+        Command::Verify(args) => verify::run(&args, &config).await,
+        Command::Healthcheck(args) => install::healthcheck(args, &config).await,
+        Command::Config => {
+            print!("{}", toml::to_string(&config)?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,7 +1,9 @@
 //! Changing a tenant: creation, imports. A change is part of the state once its events are durable, not before.
 
-use super::{Caller, Denied, Done, Draft, Msg, NewTenant, Reservation, TenantState};
+use super::{Caller, Delivery, Denied, Done, Draft, Msg, NewTenant, Reservation, TenantState};
 use crate::actors::kit::{Cx, Fault, Reply};
+use crate::domain::catalogue::Lookup;
+use crate::domain::decimal::Quantity;
 use crate::domain::event::{Body, Event};
 use crate::domain::ids::TenantId;
 use crate::domain::import::{Import, ImportCounts, plan};
@@ -11,6 +13,9 @@ use crate::ports::PortError;
 use std::collections::HashSet;
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// Movements of one delivery at most.
+const MOST_MOVEMENTS: usize = 5_000;
 
 impl Reservation {
     pub(super) fn create_tenant(
@@ -73,6 +78,24 @@ impl Reservation {
         Ok(())
     }
 
+    pub(super) fn receive(
+        &mut self,
+        tenant: TenantId,
+        delivery: Delivery,
+        caller: Caller,
+        reply: Reply<Result<(), Denied>>,
+        cx: &mut Cx<Self>,
+    ) {
+        let checked = self.active(tenant).and_then(|state| check_delivery(state, &delivery));
+        if let Err(denied) = checked {
+            return reply.send(Err(denied));
+        }
+        let at = self.moment(tenant);
+        let Delivery { kind, reference, movements } = delivery;
+        let body = Body::StockMoved { kind, reference, movements };
+        self.record(Draft { tenant, at, caller, body, done: Done::Delivery(reply) }, cx);
+    }
+
     /// Makes a durable event that is no sale part of the state.
     pub(super) async fn take_in(&mut self, event: &Arc<Event>) -> Result<(), Fault> {
         match &event.body {
@@ -119,6 +142,23 @@ impl Reservation {
             Err(error) => tracing::warn!(%error, "the keys of the ledger could not be read"),
         }
     }
+}
+
+fn check_delivery(state: &TenantState, delivery: &Delivery) -> Result<(), Denied> {
+    let refuse = |why: String| Err(Denied::Delivery(why));
+    if delivery.movements.is_empty() || delivery.movements.len() > MOST_MOVEMENTS {
+        return refuse(format!("it must have 1 to {MOST_MOVEMENTS} movements"));
+    }
+    for moved in &delivery.movements {
+        if moved.delta <= Quantity::ZERO {
+            return refuse(format!("{} of unit {} is not above zero", moved.delta, moved.unit));
+        }
+        let known = matches!(state.catalogue.find(moved.unit.0), Lookup::Unit(unit) if unit.kind.has_stock());
+        if !known || !state.locations.iter().any(|location| location.id == moved.location) {
+            return refuse(format!("unit {} or location {} is unknown", moved.unit, moved.location));
+        }
+    }
+    Ok(())
 }
 
 /// The part of an event that changes catalogue or locations.

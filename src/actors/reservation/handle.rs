@@ -1,8 +1,8 @@
 //! Talking to the shards: each call finds the shard of its tenant.
 
 use super::{
-    Caller, Checkout, CheckoutResult, Denied, HotSnapshot, Msg, NewTenant, ProductPage, Reservation, SaleState, Scanned,
-    UnitStock, Written,
+    Caller, Checkout, CheckoutResult, Delivery, Denied, HotSnapshot, Msg, NewTenant, ProductPage,
+    Reservation, SaleState, Scanned, UnitStock, Written,
 };
 use crate::actors::kit::{AskError, Handle, Reply};
 use crate::domain::catalogue::Unit;
@@ -95,6 +95,11 @@ impl Shards {
     /// Takes in a catalogue, whole or not at all.
     pub async fn import(&self, tenant: TenantId, import: Import, caller: Caller) -> Asked<ImportCounts> {
         self.ask(tenant, |reply| Msg::Import { tenant, import: Box::new(import), caller, reply }).await
+    }
+
+    /// Adds goods that came in.
+    pub async fn receive(&self, tenant: TenantId, delivery: Delivery, caller: Caller) -> Asked<()> {
+        self.ask(tenant, |reply| Msg::Receive { tenant, delivery, caller, reply }).await
     }
 
     /// Hot stock as of one event.

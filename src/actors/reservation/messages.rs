@@ -3,7 +3,7 @@
 use super::super::kit::Reply;
 use crate::domain::catalogue::Unit;
 use crate::domain::decimal::Quantity;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, Movement, MovementKind};
 use crate::domain::idempotency::IdempotencyKey;
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
 use crate::domain::import::{Import, ImportCounts, ImportProblem};
@@ -108,6 +108,9 @@ pub enum Denied {
     /// The import cannot be taken in.
     #[error("the import is refused: {0}")]
     Import(#[from] ImportProblem),
+    /// A delivery that is none: unknown unit or location, or nothing that comes in.
+    #[error("the delivery is refused: {0}")]
+    Delivery(String),
     /// A change of the catalogue is under way; one at a time.
     #[error("another change of the catalogue is under way")]
     ChangeUnderWay,
@@ -200,6 +203,17 @@ pub struct NewTenant {
     pub locations: Vec<Location>,
 }
 
+/// Goods that came in.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Why: a purchase, a return.
+    pub kind: MovementKind,
+    /// The document it came with.
+    pub reference: Arc<str>,
+    /// What came where; every delta is above zero.
+    pub movements: Vec<Movement>,
+}
+
 /// The messages of a reservation shard.
 pub enum Msg {
     /// Sell.
@@ -230,6 +244,8 @@ pub enum Msg {
         caller: Caller,
         reply: Reply<Result<ImportCounts, Denied>>,
     },
+    /// Goods that came in: adds to stock.
+    Receive { tenant: TenantId, delivery: Delivery, caller: Caller, reply: Reply<Result<(), Denied>> },
     /// Hot stock as of one event.
     Snapshot { tenant: TenantId, reply: Reply<Result<HotSnapshot, Denied>> },
     /// The ledger has these events.

@@ -121,6 +121,7 @@ enum Done {
     Sale(Reply<CheckoutResult>),
     Tenant(Reply<Result<Tenant, Denied>>, Box<Tenant>),
     Import(Reply<Result<ImportCounts, Denied>>, ImportCounts),
+    Delivery(Reply<Result<(), Denied>>),
     /// A part of something whose last event carries the reply.
     Part,
 }
@@ -258,6 +259,7 @@ impl Reservation {
                             self.end_change(tenant);
                             reply.send(Ok(counts));
                         }
+                        Done::Delivery(reply) => reply.send(Ok(())),
                         Done::Sale(_) | Done::Part => {}
                     }
                 }
@@ -294,6 +296,7 @@ impl Reservation {
                 Done::Sale(reply) => reply.send(Err(denied())),
                 Done::Tenant(reply, _) => reply.send(Err(denied())),
                 Done::Import(reply, _) => reply.send(Err(denied())),
+                Done::Delivery(reply) => reply.send(Err(denied())),
                 Done::Part => {}
             }
         }
@@ -360,6 +363,9 @@ impl Behaviour for Reservation {
             Msg::CreateTenant { new, caller, reply } => self.create_tenant(*new, caller, reply, cx),
             Msg::Import { tenant, import, caller, reply } => {
                 self.import(tenant, *import, caller, reply, cx).await?;
+            }
+            Msg::Receive { tenant, delivery, caller, reply } => {
+                self.receive(tenant, delivery, caller, reply, cx)
             }
             query => self.answer(query, cx).await?,
         }

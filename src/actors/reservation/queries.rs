@@ -122,6 +122,7 @@ fn products(catalogue: &Catalogue, page: &ProductPage) -> Vec<Vec<Arc<Unit>>> {
             })
     };
     let units = |product| catalogue.variants(product).cloned().collect::<Vec<_>>();
-    let fitting = catalogue.products().iter().map(|product| units(*product)).filter(|units| units.iter().any(fits));
+    let fitting =
+        catalogue.products().iter().map(|product| units(*product)).filter(|units| units.iter().any(fits));
     fitting.skip(page.skip).take(page.limit).collect()
 }

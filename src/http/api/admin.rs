@@ -1,7 +1,7 @@
 //! `/api/v1/admin`: tenants and their catalogues, for whoever runs the installation.
 
 use super::super::{ApiError, Permission, Request, Response, Role};
-use super::denied::{ask_error, answered};
+use super::denied::{answered, ask_error};
 use super::{Api, caller};
 use crate::actors::reservation::{Caller, NewTenant};
 use crate::domain::ids::{LocationId, TenantId};
@@ -35,7 +35,11 @@ fn tenant_answer(tenant: &Tenant) -> TenantAnswer<'_> {
 fn super_admin(api: &Api, request: &Request) -> Result<Caller, ApiError> {
     let principal = api.authenticator.authenticate(&request.headers)?;
     if principal.role != Role::SuperAdmin {
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "permiso_denegado", "Se requiere el rol super_admin"));
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "permiso_denegado",
+            "Se requiere el rol super_admin",
+        ));
     }
     Ok(caller(&principal, request))
 }
@@ -65,7 +69,11 @@ pub async fn create_tenant(api: Arc<Api>, request: Request) -> Result<Response, 
 }
 
 /// A tenant with its default location; the error is the field and its rule.
-pub fn new_tenant(name: &str, trade: &str, now: Timestamp) -> Result<NewTenant, (&'static str, &'static str)> {
+pub fn new_tenant(
+    name: &str,
+    trade: &str,
+    now: Timestamp,
+) -> Result<NewTenant, (&'static str, &'static str)> {
     let name = name.trim();
     if !(1..=255).contains(&name.chars().count()) {
         return Err(("nombre", "Debe tener entre 1 y 255 caracteres"));
@@ -123,7 +131,9 @@ struct SnapshotAnswer {
 pub async fn snapshot(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
     let (tenant, _) = tenant_in_path(&api, &request, Permission::InventarioRead)?;
     let snapshot = answered(api.shards.snapshot(tenant).await)?;
-    let row = |((unit, location), quantity): (_, crate::domain::decimal::Quantity)| (unit, location, quantity.units());
+    let row = |((unit, location), quantity): (_, crate::domain::decimal::Quantity)| {
+        (unit, location, quantity.units())
+    };
     Response::ok(&SnapshotAnswer {
         secuencia: snapshot.sequence,
         existencias: snapshot.on_hand.into_iter().map(row).collect(),

@@ -16,9 +16,11 @@ pub fn answered<T>(asked: Asked<T>) -> Result<T, ApiError> {
 /// An actor that did not answer.
 pub fn ask_error(error: AskError) -> ApiError {
     match error {
-        AskError::Full => {
-            ApiError::unavailable("sobrecarga", "Hay demasiadas operaciones en curso: reintente en un momento", 1)
-        }
+        AskError::Full => ApiError::unavailable(
+            "sobrecarga",
+            "Hay demasiadas operaciones en curso: reintente en un momento",
+            1,
+        ),
         AskError::Stopped | AskError::Crashed | AskError::TimedOut => unknown_outcome().caused_by(error),
     }
 }
@@ -34,8 +36,12 @@ fn unknown_outcome() -> ApiError {
 /// A refusal.
 pub fn denied(denied: Denied) -> ApiError {
     match denied {
-        Denied::UnknownTenant => ApiError::new(StatusCode::FORBIDDEN, "tienda_inexistente", "La tienda no existe"),
-        Denied::InactiveTenant => ApiError::new(StatusCode::FORBIDDEN, "tienda_inactiva", "La tienda está inactiva"),
+        Denied::UnknownTenant => {
+            ApiError::new(StatusCode::FORBIDDEN, "tienda_inexistente", "La tienda no existe")
+        }
+        Denied::InactiveTenant => {
+            ApiError::new(StatusCode::FORBIDDEN, "tienda_inactiva", "La tienda está inactiva")
+        }
         Denied::Refused(refusal) => refused(*refusal),
         Denied::Short(lines) => short(&lines),
         Denied::KeyReused => ApiError::new(
@@ -43,14 +49,23 @@ pub fn denied(denied: Denied) -> ApiError {
             "idempotency_key_reutilizada",
             "La Idempotency-Key ya se usó con otro pedido",
         ),
-        Denied::Import(problem) => {
-            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "catalogo_invalido", "El catálogo no se puede importar")
-                .with_details(json!({ "motivo": problem.to_string() }))
-        }
-        Denied::ChangeUnderWay => {
-            ApiError::conflict("cambio_en_curso", "Hay otro cambio del catálogo en curso: reintente en un momento")
-                .with_retry_after(1)
-        }
+        Denied::Import(problem) => ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "catalogo_invalido",
+            "El catálogo no se puede importar",
+        )
+        .with_details(json!({ "motivo": problem.to_string() })),
+        Denied::Delivery(why) => ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "entrega_invalida",
+            "La entrega no se puede registrar",
+        )
+        .with_details(json!({ "motivo": why })),
+        Denied::ChangeUnderWay => ApiError::conflict(
+            "cambio_en_curso",
+            "Hay otro cambio del catálogo en curso: reintente en un momento",
+        )
+        .with_retry_after(1),
         Denied::Append(AppendError::NotDurable(why)) => {
             ApiError::unavailable("no_registrada", "La operación no se registró: reintente en un momento", 1)
                 .caused_by(why)
@@ -107,10 +122,11 @@ fn refused(refusal: Refusal) -> ApiError {
         Refusal::UnknownProduct { line, product } => ApiError::not_found("El producto no existe")
             .with_details(json!({ "campo": item(line, "producto_id"), "producto_id": product })),
         Refusal::SeveralVariants { line, product, variants } => {
-            ApiError::bad_request("falta_variante", "El producto tiene variantes: indique cuál")
-                .with_details(json!({
+            ApiError::bad_request("falta_variante", "El producto tiene variantes: indique cuál").with_details(
+                json!({
                     "campo": item(line, "producto_id"), "producto_id": product, "variantes": variants,
-                }))
+                }),
+            )
         }
         Refusal::Inactive { line, sku, name } => {
             ApiError::bad_request("producto_inactivo", format!("{name} no está a la venta"))
@@ -123,9 +139,11 @@ fn refused(refusal: Refusal) -> ApiError {
                 .with_details(json!({ "campo": "ubicacion_id", "ubicacion_id": id }))
         }
         Refusal::PriceMoved { line, sku, seen, current } => {
-            ApiError::conflict("precio_cambiado", "El precio cambió desde que se mostró").with_details(json!({
-                "campo": item(line, "precio_unitario"), "sku": sku, "visto": seen, "actual": current,
-            }))
+            ApiError::conflict("precio_cambiado", "El precio cambió desde que se mostró").with_details(
+                json!({
+                    "campo": item(line, "precio_unitario"), "sku": sku, "visto": seen, "actual": current,
+                }),
+            )
         }
         Refusal::TotalDiffers { seen, current } => {
             ApiError::conflict("total_distinto", "El total declarado no es la suma de los precios actuales")

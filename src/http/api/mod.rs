@@ -8,6 +8,7 @@ mod stock;
 mod ventas;
 mod wire;
 
+pub use admin::new_tenant;
 pub use ops::{LiveBoard, Ops};
 
 use super::{ApiError, Authenticator, Permission, Principal, Request, Response, Routes};
@@ -87,7 +88,10 @@ pub fn routes(api: Arc<Api>) -> Routes {
 fn with<F, Fut>(
     api: &Arc<Api>,
     handler: F,
-) -> impl Fn(Request) -> futures_util::future::BoxFuture<'static, Result<Response, ApiError>> + Send + Sync + use<F, Fut>
+) -> impl Fn(Request) -> futures_util::future::BoxFuture<'static, Result<Response, ApiError>>
++ Send
++ Sync
++ use<F, Fut>
 where
     F: Fn(Arc<Api>, Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Response, ApiError>> + Send + 'static,

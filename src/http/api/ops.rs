@@ -153,7 +153,8 @@ pub async fn ready(api: Arc<Api>, _request: Request) -> Result<Response, ApiErro
         // A shard that rebuilds itself holds its queue: callers wait a moment, they are not turned away.
         let runs = matches!(actor.state, ActorState::Running);
         all_run &= runs;
-        checks.insert(actor.name, json!({ "ok": runs, "state": actor.state, "last_error": actor.last_error }));
+        checks
+            .insert(actor.name, json!({ "ok": runs, "state": actor.state, "last_error": actor.last_error }));
     }
     let findings = &api.ops.findings;
     checks.insert("journal_file".into(), json!({ "ok": findings.is_empty(), "findings": findings }));
@@ -171,7 +172,11 @@ pub async fn ready(api: Arc<Api>, _request: Request) -> Result<Response, ApiErro
 pub async fn metrics(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
     allowed(&api, &request)?;
     let text = api.ops.prometheus.render();
-    Ok(Response::bytes(StatusCode::OK, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"), text))
+    Ok(Response::bytes(
+        StatusCode::OK,
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+        text,
+    ))
 }
 
 /// `GET /ops/actors`
@@ -238,7 +243,8 @@ async fn shelf(api: &Api, tenant: TenantId) -> Result<Vec<Value>, ApiError> {
     let mut rows = Vec::new();
     for unit in products.into_iter().flatten() {
         let Some(stock) = answered(api.shards.stock(tenant, unit.id.0).await)? else { continue };
-        let Some((place, available, _)) = stock.places.into_iter().find(|(place, ..)| place.is_default) else {
+        let Some((place, available, _)) = stock.places.into_iter().find(|(place, ..)| place.is_default)
+        else {
             continue;
         };
         let first = api.ops.live.first_seen((unit.id, place.id), available);
@@ -285,8 +291,7 @@ pub async fn style(_api: Arc<Api>, _request: Request) -> Result<Response, ApiErr
 }
 
 fn asset(content_type: &'static str, text: &'static str) -> Response {
-    let policy =
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'";
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'";
     Response::bytes(StatusCode::OK, HeaderValue::from_static(content_type), text)
         .with_header(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy))
         .with_header(CACHE_CONTROL, HeaderValue::from_static("no-cache"))

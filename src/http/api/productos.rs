@@ -84,7 +84,8 @@ pub async fn list(api: Arc<Api>, request: Request) -> Result<Response, ApiError>
         active: Some(request.query("is_active")?.unwrap_or(true)),
     };
     let products = answered(api.shards.products(tenant, page).await)?;
-    let answers: Vec<ProductAnswer<'_>> = products.iter().filter_map(|units| product(tenant, units)).collect();
+    let answers: Vec<ProductAnswer<'_>> =
+        products.iter().filter_map(|units| product(tenant, units)).collect();
     Response::ok(&answers)
 }
 

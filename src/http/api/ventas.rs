@@ -146,7 +146,8 @@ pub async fn show(api: Arc<Api>, request: Request) -> Result<Response, ApiError>
     let id: SaleId = request.param("id")?;
     let found = answered(api.shards.sale(tenant, id).await)?;
     let state = found.ok_or_else(|| ApiError::not_found("La venta no existe"))?;
-    let sale = state.sale.sale().ok_or_else(|| ApiError::internal().caused_by("a sale's event is no sale"))?;
+    let sale =
+        state.sale.sale().ok_or_else(|| ApiError::internal().caused_by("a sale's event is no sale"))?;
     Response::ok(&sale_answer(tenant, sale, state.at, state.in_ledger))
 }
 
