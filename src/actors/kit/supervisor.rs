@@ -156,6 +156,10 @@ impl Supervisor {
     pub async fn stop(&self) {
         self.node.stop().await;
     }
+
+    pub(crate) fn order_stop(&self) {
+        self.node.order_stop();
+    }
 }
 
 impl fmt::Debug for Supervisor {
@@ -392,17 +396,27 @@ impl Node {
     }
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for child in inner.children.drain(..).rev() {
-            if let Body::Actor { order, arbiter, .. } = child.body {
-                drop(order.send(Order::Stop));
-                if let Some(arbiter) = arbiter {
-                    arbiter.stop();
+impl Node {
+    /// Tells everyone below to end, and waits for none.
+    fn order_stop(&self) {
+        let children = std::mem::take(&mut self.lock().children);
+        for child in children.into_iter().rev() {
+            match child.body {
+                Body::Actor { order, arbiter, .. } => {
+                    drop(order.send(Order::Stop));
+                    if let Some(arbiter) = arbiter {
+                        arbiter.stop();
+                    }
                 }
+                Body::Node(node) => node.order_stop(),
             }
         }
         self.vitals.enter_phase(Phase::Stopped);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.order_stop();
     }
 }
