@@ -1,5 +1,4 @@
 //! What the kit costs: an ask and a tell, beside the bare channels they stand for. All on one thread.
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use blend::actors::kit::{
     Behaviour, Cx, Fault, Handle, Place, Registry, Reply, RestartPolicy, Spec, Strategy, Supervisor,

@@ -215,8 +215,7 @@ async fn starts_of_a_failing_puppet(policy: RestartPolicy) -> Vec<Instant> {
         ..Puppet::new()
     });
     until(|| starts.lock().unwrap().len() == 8).await;
-    let starts = starts.lock().unwrap().clone();
-    starts
+    starts.lock().unwrap().clone()
 }
 
 #[test]

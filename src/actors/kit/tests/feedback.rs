@@ -84,7 +84,7 @@ fn timers_and_piped_results_come_back_as_messages() {
             act(move |_, cx| {
                 cx.notify_after(Duration::from_secs(5), Msg::Tick);
                 let wait = tokio::time::sleep(Duration::from_secs(9));
-                cx.pipe(async move { wait.await }, move |()| Msg::Count(reply));
+                cx.pipe(wait, move |()| Msg::Count(reply));
             })
         });
         // The mailbox does not wait for the future.
