@@ -1,6 +1,7 @@
 //! Budgets, verdicts and the tree.
 
 use super::*;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// One restart, then the supervisor is asked.
 fn once() -> RestartPolicy {
@@ -39,7 +40,12 @@ fn beyond_the_root_the_tree_has_failed_and_messages_wait_until_it_is_stopped() {
         let registry = Registry::new();
         let root = Supervisor::new("root", Strategy::OneForOne, never(), &registry);
         let failed = root.root_failed();
-        let puppet = root.start(Spec::new("p", 10).restart(once()), Place::Here, Puppet::new);
+        let built = Arc::new(AtomicU64::new(0));
+        let counted = built.clone();
+        let puppet = root.start(Spec::new("p", 10).restart(once()), Place::Here, move || {
+            counted.fetch_add(1, Relaxed);
+            Puppet::new()
+        });
         let other = root.start(Spec::new("other", 10), Place::Here, Puppet::new);
         let killed = [puppet.ask(Msg::Panic), puppet.ask(Msg::Fail)];
         let mut queued = puppet.ask(Msg::Count);
@@ -59,6 +65,7 @@ fn beyond_the_root_the_tree_has_failed_and_messages_wait_until_it_is_stopped() {
         assert_eq!(queued.await, Err(AskError::Stopped));
         assert_eq!(puppet.try_tell(Msg::Tick), Err(TellError::Stopped));
         assert_eq!(puppet.feedback(Msg::Tick), Err(TellError::Stopped));
+        assert_eq!(built.load(Relaxed), 2, "the end must not build another state");
         assert_eq!(vitals(&registry, "p").state, ActorState::Stopped);
     });
 }
