@@ -13,6 +13,7 @@ use super::{
     keeper::{Order, Plan, orders},
     registry::{ActorState, Registry},
     restart::Budget,
+    shell::{Shell, Signal},
     vitals::{Phase, Vitals},
 };
 use actix::dev::channel;
@@ -89,7 +90,11 @@ impl Supervisor {
         let vitals = Arc::new(Vitals::new(spec.name, B::KIND, Some(self.node.vitals.name.clone()), capacity));
         self.node.registry.add(vitals.clone());
         // 0: actix's own capacity limits nothing and only costs; the bound is the semaphore in the vitals.
-        let (address, mailbox) = channel::channel(0);
+        let (address, mailbox) = channel::channel::<Shell<B>>(0);
+        let to_observe = address.clone();
+        let ask_to_observe = Box::new(move || drop(to_observe.do_send(Signal::Observe)));
+        // Just made, so there is nothing in it that could refuse.
+        vitals.ask_to_observe.set(ask_to_observe).ok();
         let (order, orders) = orders();
         let link = Arc::new(Link { address, vitals: vitals.clone(), orders: order.clone() });
         let superior = self.node.superior();
