@@ -10,7 +10,7 @@ use super::{
     handle::Link,
     registry::ActorState,
     restart::{Budget, RestartPolicy},
-    shell::{Desk, OBSERVE_EVERY, Shell, Signal},
+    shell::{Desk, Shell},
     supervisor::Superior,
     vitals::Phase,
 };
@@ -84,7 +84,6 @@ impl<B: Behaviour> Plan<B> {
             budget: Budget::new(self.restart),
             orders: self.orders,
             superior: self.superior,
-            observe_at: None,
         });
     }
 }
@@ -100,8 +99,6 @@ struct Keeper<B: Behaviour> {
     budget: Budget,
     orders: mpsc::UnboundedReceiver<Order>,
     superior: Superior,
-    /// Set while the last snapshot is older than the last message.
-    observe_at: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B: Behaviour> Future for Keeper<B> {
@@ -147,9 +144,6 @@ impl<B: Behaviour> Keeper<B> {
                 if self.desk.progress.take() {
                     self.budget.progressed();
                 }
-                if self.desk.unobserved.get() || self.observe_at.is_some() {
-                    self.refresh(cx);
-                }
                 None
             }
             // The shell stops its context only after it has left a failure here.
@@ -158,15 +152,6 @@ impl<B: Behaviour> Keeper<B> {
                 Some(failure.unwrap_or_else(|| Failure::fault("stopped by itself")))
             }
             Err(payload) => Some(Failure::panic(payload.as_ref())),
-        }
-    }
-
-    /// An actor that fell idle has itself observed once more, so that operators do not look at a half-done burst.
-    fn refresh(&mut self, cx: &mut TaskContext<'_>) {
-        let timer = self.observe_at.get_or_insert_with(|| Box::pin(tokio::time::sleep(OBSERVE_EVERY)));
-        if timer.as_mut().poll(cx).is_ready() {
-            self.observe_at = None;
-            drop(self.link.address.do_send(Signal::Observe));
         }
     }
 

@@ -158,7 +158,8 @@ impl Registry {
         self.lock().clone()
     }
 
-    /// Everyone, in the order they were started. Reads atomics only; no actor is asked, so it works when they hang.
+    /// Everyone, in the order they were started. No actor is waited for, so it works when they
+    /// hang; one whose snapshot is older than its last message is asked to have a new one ready for the next report.
     pub fn report(&self) -> Vec<ActorReport> {
         self.snapshot().iter().map(|vitals| report(vitals)).collect()
     }
@@ -195,6 +196,7 @@ fn branch(below: &mut HashMap<Option<String>, Vec<ActorReport>>, parent: Option<
 }
 
 fn report(vitals: &Vitals) -> ActorReport {
+    vitals.refresh_snapshot();
     let last_error = vitals.last_error.lock().unwrap_or_else(PoisonError::into_inner);
     let last_error_at = last_error.as_ref().and_then(|last| rfc3339(last.at));
     let last_error = last_error.as_ref().map(|last| last.message.clone());

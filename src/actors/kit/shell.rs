@@ -27,8 +27,9 @@ use std::{
 };
 use tokio::{sync::oneshot, time::Sleep};
 
-/// A snapshot of the behaviour is at most this much older than its last message.
-pub(crate) const OBSERVE_EVERY: Duration = Duration::from_millis(250);
+/// A behaviour that handles messages is observed this often. One that fell idle before it was due is observed when
+/// the next report is made: a timer for that would cost every message, and nobody looks between reports.
+const OBSERVE_EVERY: Duration = Duration::from_millis(250);
 
 /// Messages handled before the actor lets others on its thread run. actix itself never yields.
 const TURNS_PER_POLL: u32 = 64;
@@ -40,8 +41,6 @@ pub(crate) struct Desk {
     pub(crate) incarnation: Cell<u64>,
     /// A message was handled since the keeper last looked.
     pub(crate) progress: Cell<bool>,
-    /// A message was handled since the behaviour was last observed.
-    pub(crate) unobserved: Cell<bool>,
     /// The time as of the last thing that happened in this poll, 0 if nothing did. Saves asking the clock again.
     pub(crate) now: Cell<u64>,
     pub(crate) turns: Cell<u32>,
@@ -241,9 +240,10 @@ impl<B: Behaviour> Shell<B> {
         vitals.busy_ns.add(spent);
         vitals.busy_max_ns.raise_to(spent);
         self.desk.progress.set(true);
-        self.desk.unobserved.set(true);
         if u128::from(now - self.observed) >= OBSERVE_EVERY.as_nanos() {
             self.observe(now);
+        } else {
+            vitals.unobserved.store(true, Relaxed);
         }
     }
 
@@ -257,7 +257,7 @@ impl<B: Behaviour> Shell<B> {
         let snapshot = life.behaviour.observe();
         *self.link.vitals.observed.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.observed = now;
-        self.desk.unobserved.set(false);
+        self.link.vitals.unobserved.store(false, Relaxed);
     }
 
     /// Nothing is left when no message past the bound waits and no piped future runs; the drain itself has seen to
@@ -338,8 +338,7 @@ impl<B: Behaviour> Handler<Signal> for Shell<B> {
 
     fn handle(&mut self, signal: Signal, _ctx: &mut Self::Context) {
         match signal {
-            Signal::Observe if self.desk.unobserved.get() => self.observe(stamp()),
-            Signal::Observe => {}
+            Signal::Observe => self.observe(stamp()),
             Signal::Settle(done) => {
                 self.settling.push(done);
                 self.answer_settled();

@@ -4,6 +4,9 @@ use super::{Supervisor, handle::Drain};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
+/// Time to stop a tree whose actors are drained.
+const STOPPING: Duration = Duration::from_secs(1);
+
 /// How a shutdown went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShutdownReport {
@@ -21,7 +24,8 @@ impl ShutdownReport {
 }
 
 /// Drains actors one after the other, each before those it sends to (edge, bridges, reservation, ledger), then stops
-/// the whole tree and joins its own threads. One deadline for everything: what it cuts off is in the report.
+/// the whole tree and joins its own threads. One deadline for all drains: what it cuts off is in the report. Stopping
+/// gets a second of its own, which only a blocked thread can use up.
 pub async fn shutdown(root: &Supervisor, order: &[&dyn Drain], deadline: Duration) -> ShutdownReport {
     let end = Instant::now() + deadline;
     let mut drained = Vec::with_capacity(order.len());
@@ -33,8 +37,10 @@ pub async fn shutdown(root: &Supervisor, order: &[&dyn Drain], deadline: Duratio
         }
         drained.push((actor.name().to_owned(), done));
     }
-    let stopped = timeout_at(end, root.stop()).await.is_ok();
+    let stopped = timeout_at(end.max(Instant::now() + STOPPING), root.stop()).await.is_ok();
     if !stopped {
+        // Those that were to be stopped after the blocked one.
+        root.order_stop();
         tracing::error!(supervisor = root.name(), "not stopped in time");
     }
     ShutdownReport { drained, stopped }

@@ -13,6 +13,7 @@ use super::{
     keeper::{Order, Plan, orders},
     registry::{ActorState, Registry},
     restart::Budget,
+    shell::{Shell, Signal},
     vitals::{Phase, Vitals},
 };
 use actix::dev::channel;
@@ -89,7 +90,11 @@ impl Supervisor {
         let vitals = Arc::new(Vitals::new(spec.name, B::KIND, Some(self.node.vitals.name.clone()), capacity));
         self.node.registry.add(vitals.clone());
         // 0: actix's own capacity limits nothing and only costs; the bound is the semaphore in the vitals.
-        let (address, mailbox) = channel::channel(0);
+        let (address, mailbox) = channel::channel::<Shell<B>>(0);
+        let to_observe = address.clone();
+        let ask_to_observe = Box::new(move || drop(to_observe.do_send(Signal::Observe)));
+        // Just made, so there is nothing in it that could refuse.
+        vitals.ask_to_observe.set(ask_to_observe).ok();
         let (order, orders) = orders();
         let link = Arc::new(Link { address, vitals: vitals.clone(), orders: order.clone() });
         let superior = self.node.superior();
@@ -155,6 +160,10 @@ impl Supervisor {
     /// first what must be finished (see [`shutdown`](super::shutdown())). Waits for ever on a thread that is blocked.
     pub async fn stop(&self) {
         self.node.stop().await;
+    }
+
+    pub(crate) fn order_stop(&self) {
+        self.node.order_stop();
     }
 }
 
@@ -392,17 +401,27 @@ impl Node {
     }
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for child in inner.children.drain(..).rev() {
-            if let Body::Actor { order, arbiter, .. } = child.body {
-                drop(order.send(Order::Stop));
-                if let Some(arbiter) = arbiter {
-                    arbiter.stop();
+impl Node {
+    /// Tells everyone below to end, and waits for none.
+    fn order_stop(&self) {
+        let children = std::mem::take(&mut self.lock().children);
+        for child in children.into_iter().rev() {
+            match child.body {
+                Body::Actor { order, arbiter, .. } => {
+                    drop(order.send(Order::Stop));
+                    if let Some(arbiter) = arbiter {
+                        arbiter.stop();
+                    }
                 }
+                Body::Node(node) => node.order_stop(),
             }
         }
         self.vitals.enter_phase(Phase::Stopped);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.order_stop();
     }
 }

@@ -82,6 +82,10 @@ pub(crate) struct Vitals {
     pub(crate) wait_max_ns: Tally,
     pub(crate) last_error: Mutex<Option<LastError>>,
     pub(crate) observed: Mutex<serde_json::Value>,
+    /// A message was handled since the snapshot was taken.
+    pub(crate) unobserved: AtomicBool,
+    /// Asks the actor for a new snapshot.
+    pub(crate) ask_to_observe: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Vitals {
@@ -112,6 +116,8 @@ impl Vitals {
             wait_max_ns: Tally::default(),
             last_error: Mutex::new(None),
             observed: Mutex::new(serde_json::Value::Null),
+            unobserved: AtomicBool::new(false),
+            ask_to_observe: OnceLock::new(),
         }
     }
 
@@ -182,6 +188,15 @@ impl Vitals {
     /// Returns what was there before.
     pub(crate) fn set_frozen(&self, frozen: bool) -> bool {
         self.frozen.swap(frozen, Relaxed)
+    }
+
+    /// Has a snapshot taken that is older than the last message. The next report shows it.
+    pub(crate) fn refresh_snapshot(&self) {
+        if self.unobserved.swap(false, Relaxed)
+            && let Some(ask) = self.ask_to_observe.get()
+        {
+            ask();
+        }
     }
 
     pub(crate) fn note_failure(&self, failure: &Failure) {
