@@ -107,10 +107,15 @@ impl LedgerWriter {
         let Some(mut feed) = self.feed.take() else { return };
         let draining = cx.until_shutdown();
         let fetch = async move {
-            let fetched = tokio::select! {
+            let waited = tokio::select! {
                 biased;
-                fetched = feed.next(BATCH_EVENTS) => fetched,
-                () = draining => Ok(Vec::new()),
+                fetched = feed.next(BATCH_EVENTS) => Some(fetched),
+                () = draining => None,
+            };
+            let fetched = match waited {
+                Some(fetched) => fetched,
+                None if feed.has_more() => feed.next(BATCH_EVENTS).await,
+                None => Ok(Vec::new()),
             };
             (feed, fetched)
         };

@@ -55,6 +55,9 @@ pub trait EventFeed: Send {
     /// The next events, at most `max`; waits until there is one. Safe to drop while it waits.
     fn next(&mut self, max: usize) -> BoxFuture<'_, Result<Vec<Delivery>, PortError>>;
 
+    /// Whether there are events that were not handed out yet, so that `next` would not wait.
+    fn has_more(&self) -> bool;
+
     /// The effects of these deliveries are durable.
     fn done<'a>(&'a mut self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Result<(), PortError>>;
 

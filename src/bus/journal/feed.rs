@@ -230,6 +230,10 @@ impl EventFeed for Feed {
         self.next_batch(max).boxed()
     }
 
+    fn has_more(&self) -> bool {
+        self.shared.last() > self.cursor
+    }
+
     fn done<'a>(&'a mut self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Result<(), PortError>> {
         async move {
             for delivery in deliveries {
