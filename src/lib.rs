@@ -21,6 +21,8 @@ pub mod actors;
 pub mod bus;
 pub mod config;
 pub mod domain;
+#[cfg(test)]
+mod fixtures;
 pub mod http;
 pub mod ports;
 pub mod resilience;

@@ -146,7 +146,8 @@ impl Config {
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         if let Some(file) = file {
-            let text = std::fs::read_to_string(file).map_err(|error| ConfigError::File(file.to_owned(), error))?;
+            let text =
+                std::fs::read_to_string(file).map_err(|error| ConfigError::File(file.to_owned(), error))?;
             figment = figment.merge(Toml::string(&text));
         }
         // BLEND_CONFIG, BLEND_URL and BLEND_TOKEN belong to the command line.
@@ -165,7 +166,11 @@ impl Config {
             "engine.max_line_quantity",
             "must be between 1 and 1000000000",
         )?;
-        rule(self.engine.idempotency_keys_in_memory >= 1_000, "engine.idempotency_keys_in_memory", "must be at least 1000")?;
+        rule(
+            self.engine.idempotency_keys_in_memory >= 1_000,
+            "engine.idempotency_keys_in_memory",
+            "must be at least 1000",
+        )?;
         rule(secret == 0 || secret >= 32, "auth.jwt_secret", "must have at least 32 bytes")?;
         rule((0..=5).contains(&self.auth.leeway_secs), "auth.leeway_secs", "must be between 0 and 5")?;
         rule(self.server.max_connections >= 1, "server.max_connections", "must be at least 1")?;

@@ -7,8 +7,10 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Seconds; from what a sale takes when all is well to what makes a cashier look up.
-const SECONDS: &[f64] =
-    &[0.0005, 0.001, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02, 0.03, 0.05, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02, 0.03, 0.05, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0,
+];
 
 /// Events in a group.
 const EVENTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
@@ -39,13 +41,21 @@ pub fn init_metrics() -> Result<PrometheusHandle, BuildError> {
 /// What each metric means: its help text on `/metrics`.
 fn describe() {
     describe_counter!("sales_processed_total", "Sales that are durable and were answered");
-    describe_histogram!("sale_processing_seconds", Unit::Seconds, "From a checkout's arrival to its durable answer");
+    describe_histogram!(
+        "sale_processing_seconds",
+        Unit::Seconds,
+        "From a checkout's arrival to its durable answer"
+    );
     describe_counter!("blend_sales_refused_total", "Checkouts refused, by reason");
     describe_counter!("blend_sales_replayed_total", "Checkouts answered again under a key used before");
     describe_counter!("blend_journal_events_total", "Events made durable");
     describe_counter!("blend_journal_failures_total", "Commits of the journal that failed");
     describe_histogram!("blend_journal_group_events", "Events in one commit of the journal");
-    describe_histogram!("blend_journal_commit_seconds", Unit::Seconds, "One commit of the journal, sync included");
+    describe_histogram!(
+        "blend_journal_commit_seconds",
+        Unit::Seconds,
+        "One commit of the journal, sync included"
+    );
     describe_counter!("blend_ledger_events_total", "Events written to the ledger");
     describe_counter!("blend_ledger_failures_total", "Ledger batches that failed and will be tried again");
     describe_counter!("blend_ledger_dead_letters_total", "Events given up by the ledger");
