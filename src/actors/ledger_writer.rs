@@ -15,12 +15,14 @@
 
 use super::kit::{Behaviour, Cx, Fault};
 use super::reservation;
+use crate::domain::ids::TenantId;
 use crate::ports::bus::{Delivery, EventFeed, Rejection};
 use crate::ports::ledger::LedgerStore;
 use crate::ports::{Open, PortError};
 use crate::resilience::backoff::{BackoffPolicy, Delays};
 use metrics::{Counter, Histogram};
 use serde_json::json;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,9 @@ pub const BATCH_EVENTS: usize = 4_096;
 
 /// Rows of one transaction, about; a single event may be larger.
 pub const BATCH_WEIGHT: usize = 20_000;
+
+/// How long a drain waits for one more batch before it takes the bus for empty.
+const LAST_FETCH: Duration = Duration::from_millis(250);
 
 /// How long to wait before a batch that met passing trouble is tried again.
 const AGAIN: BackoffPolicy = BackoffPolicy::doubling(Duration::from_millis(50), Duration::from_secs(5));
@@ -52,7 +57,9 @@ pub struct LedgerWriter {
     feed: Option<Box<dyn EventFeed>>,
     store: Option<Box<dyn LedgerStore>>,
     /// Fetched and not applied, in order.
-    in_hand: std::collections::VecDeque<Delivery>,
+    in_hand: VecDeque<Delivery>,
+    /// Tenants with an event that was rejected out of this fetch.
+    held_back: HashSet<TenantId>,
     delays: Delays,
     waiting_since: Option<Instant>,
     counts: Counts,
@@ -89,7 +96,8 @@ impl LedgerWriter {
             shards: tell_shards,
             feed: None,
             store: None,
-            in_hand: std::collections::VecDeque::new(),
+            in_hand: VecDeque::new(),
+            held_back: HashSet::new(),
             delays: AGAIN.delays(),
             waiting_since: None,
             counts: Counts::default(),
@@ -107,10 +115,14 @@ impl LedgerWriter {
         let Some(mut feed) = self.feed.take() else { return };
         let draining = cx.until_shutdown();
         let fetch = async move {
-            let fetched = tokio::select! {
-                biased;
-                fetched = feed.next(BATCH_EVENTS) => fetched,
-                () = draining => Ok(Vec::new()),
+            let fetched = {
+                let mut next = feed.next(BATCH_EVENTS);
+                tokio::select! {
+                    biased;
+                    fetched = &mut next => fetched,
+                    // What is there may have to be read from the file first.
+                    () = draining => tokio::time::timeout(LAST_FETCH, next).await.unwrap_or(Ok(Vec::new())),
+                }
             };
             (feed, fetched)
         };
@@ -121,13 +133,11 @@ impl LedgerWriter {
         while !self.in_hand.is_empty() {
             let batch = self.next_batch();
             if !self.apply_batch(&batch).await? {
-                for delivery in batch.into_iter().rev() {
-                    self.in_hand.push_front(delivery);
-                }
                 cx.notify_after(self.delays.next_delay(), Msg::Apply);
                 return Ok(());
             }
         }
+        self.held_back.clear();
         self.fetch(cx);
         Ok(())
     }
@@ -145,32 +155,55 @@ impl LedgerWriter {
         self.in_hand.drain(..count).collect()
     }
 
-    /// False when the trouble will pass and nothing of the batch is written or confirmed.
+    /// False when the trouble will pass; what is neither written nor rejected is in hand again then.
     async fn apply_batch(&mut self, batch: &[Delivery]) -> Result<bool, Fault> {
         match self.write(batch).await? {
             Ok(()) => Ok(true),
-            Err(error) if error.is_transient() => Ok(self.will_pass(&error)),
-            // Something in the batch cannot be applied: find it by applying one by one.
-            Err(_) => {
-                for delivery in batch {
-                    if !self.apply_one(delivery).await? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
+            Err(error) if error.is_transient() => {
+                self.in_hand = batch.iter().cloned().chain(self.in_hand.drain(..)).collect();
+                Ok(self.will_pass(&error))
             }
+            // Something in the batch cannot be applied: find it by applying one by one.
+            Err(_) => self.apply_one_by_one(batch).await,
         }
     }
 
-    async fn apply_one(&mut self, delivery: &Delivery) -> Result<bool, Fault> {
-        match self.write(std::slice::from_ref(delivery)).await? {
-            Ok(()) => Ok(true),
-            Err(error) if error.is_transient() => Ok(self.will_pass(&error)),
-            Err(error) => {
-                self.reject(delivery, &error.to_string()).await?;
-                Ok(true)
+    /// Finds what cannot be applied. The later events of its tenant go back behind it.
+    async fn apply_one_by_one(&mut self, batch: &[Delivery]) -> Result<bool, Fault> {
+        for (index, delivery) in batch.iter().enumerate() {
+            if self.held_back.contains(&delivery.event.tenant) {
+                self.postpone(std::slice::from_ref(delivery)).await?;
+                continue;
+            }
+            match self.write(std::slice::from_ref(delivery)).await? {
+                Ok(()) => {}
+                Err(error) if error.is_transient() => {
+                    // What is decided already must not come again.
+                    self.in_hand = batch[index..].iter().cloned().chain(self.in_hand.drain(..)).collect();
+                    return Ok(self.will_pass(&error));
+                }
+                Err(error) => {
+                    if self.reject(delivery, &error.to_string()).await? == Rejection::Retry {
+                        self.held_back.insert(delivery.event.tenant);
+                    }
+                }
             }
         }
+        // Those of the same fetch that are in later batches.
+        if !self.held_back.is_empty() {
+            let held = |delivery: &Delivery| self.held_back.contains(&delivery.event.tenant);
+            let (back, rest): (Vec<_>, Vec<_>) = self.in_hand.drain(..).partition(held);
+            self.in_hand = rest.into();
+            self.postpone(&back).await?;
+        }
+        Ok(true)
+    }
+
+    async fn postpone(&mut self, deliveries: &[Delivery]) -> Result<(), Fault> {
+        let Some(feed) = self.feed.as_mut() else {
+            return Err(Fault::new("the ledger writer has no feed"));
+        };
+        Ok(feed.postpone(deliveries).await?)
     }
 
     /// Writes and confirms. The outer error is the bus's and fails the actor.
@@ -210,7 +243,7 @@ impl LedgerWriter {
         false
     }
 
-    async fn reject(&mut self, delivery: &Delivery, cause: &str) -> Result<(), Fault> {
+    async fn reject(&mut self, delivery: &Delivery, cause: &str) -> Result<Rejection, Fault> {
         let (Some(store), Some(feed)) = (self.store.as_mut(), self.feed.as_mut()) else {
             return Err(Fault::new("the ledger writer has no store or no feed"));
         };
@@ -218,7 +251,8 @@ impl LedgerWriter {
         let (tenant, sequence, event_id) = (event.tenant, event.sequence, event.id);
         let attempt = delivery.attempt + 1;
         self.counts.rejected += 1;
-        match feed.reject(delivery, cause).await? {
+        let rejection = feed.reject(delivery, cause).await?;
+        match rejection {
             Rejection::Retry => {
                 tracing::warn!(%tenant, sequence, %event_id, attempt, cause, "event cannot be applied, will try again");
             }
@@ -229,7 +263,7 @@ impl LedgerWriter {
                 store.skip(tenant, sequence, cause).await?;
             }
         }
-        Ok(())
+        Ok(rejection)
     }
 }
 
@@ -268,3 +302,7 @@ impl Behaviour for LedgerWriter {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "ledger_writer_tests.rs"]
+mod tests;
