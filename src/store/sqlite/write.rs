@@ -98,20 +98,24 @@ impl Writer {
     pub async fn open(path: &Path) -> Result<Self, PortError> {
         let mut connection = sqlite::connect(path, &sqlite::durable(path)).await?;
         let mut marks: HashMap<TenantId, Mark> = HashMap::new();
-        let rows =
-            sqlx::query("SELECT tenant_id, sequence, last_at FROM applied").fetch_all(&mut connection).await;
+        // With the lock for writing: a commit of the writer before, which may have been cut short, is over then.
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(port_error)?;
+        let rows = sqlx::query("SELECT tenant_id, sequence, last_at FROM applied")
+            .fetch_all(&mut *transaction)
+            .await;
         for row in rows.map_err(port_error)? {
             let tenant = TenantId(row.try_get::<Uuid, _>(0).map_err(port_error)?);
             let mark = marks.entry(tenant).or_default();
             mark.sequence = row.try_get::<i64, _>(1).map_err(port_error)?.unsigned_abs();
             mark.last_at = row.try_get(2).map_err(port_error)?;
         }
-        let rows = sqlx::query("SELECT tenant_id, sequence FROM holes").fetch_all(&mut connection).await;
+        let rows = sqlx::query("SELECT tenant_id, sequence FROM holes").fetch_all(&mut *transaction).await;
         for row in rows.map_err(port_error)? {
             let tenant = TenantId(row.try_get::<Uuid, _>(0).map_err(port_error)?);
             let sequence = row.try_get::<i64, _>(1).map_err(port_error)?.unsigned_abs();
             marks.entry(tenant).or_default().holes.insert(sequence);
         }
+        transaction.commit().await.map_err(port_error)?;
         Ok(Self { connection, marks })
     }
 
