@@ -15,7 +15,7 @@ const TRIM_AT_ONCE: u64 = 5_000;
 
 /// One statement is one transaction: it is there as a whole or not at all, and costs one sync.
 const APPEND: &str = "INSERT INTO journal (position, kind, payload, checksum)
-     SELECT $3 + e.key, e.value ->> 0, substr($2, e.value ->> 1, e.value ->> 2), e.value ->> 3 FROM json_each($1) e
+     SELECT $3 + e.key, e.value ->> 0, substr($2, e.value ->> 1, e.value ->> 2), e.value ->> 3 FROM jsonb_each($1) e
      WHERE (SELECT generation FROM writer) = $4";
 
 /// The writer. There is one at a time: it belongs to the journal writer actor.

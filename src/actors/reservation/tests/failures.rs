@@ -117,6 +117,7 @@ fn a_shard_that_panics_while_a_batch_is_with_the_journal_finds_it_again() {
             assert!(matches!(asked, Err(AskError::Crashed)), "{asked:?}");
             assert!(matches!(sale.await.unwrap(), Err(AskError::Crashed)));
             // The rebuild waits for the journal's word about the batch before it looks.
+            until(|| world.registry.find("reservation-0").is_some_and(|shard| shard.incarnation == 2)).await;
             world.bus.release();
             the_key_tells(&world, &shop, fate.is_none()).await;
         });
