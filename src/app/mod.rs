@@ -145,7 +145,8 @@ fn start_shards(
     let mut handles = Vec::with_capacity(shards);
     for shard in 0..shards {
         let (ports, new_stock) = (ports.clone(), new_stock.clone());
-        let filter_keys = config.engine.idempotency_filter_keys / shards;
+        // Every shard loads every key: which shard a key belongs to cannot be told from its hash.
+        let filter_keys = config.engine.idempotency_filter_keys;
         let settings = reservation::Settings { shard, shards, max_quantity, filter_keys };
         let spec = Spec::new(format!("reservation-{shard}"), reservation::CAPACITY)
             .restart(policy)
