@@ -18,6 +18,11 @@
 //! ```
 
 pub mod actors;
+pub mod app {
+    //! Parts of the composition root that stand on their own.
+    pub mod data_dir;
+    pub mod verify;
+}
 pub mod bus;
 pub mod config;
 pub mod domain;
