@@ -9,22 +9,61 @@ use crate::ports::audit::{FactSource, Sink};
 use crate::sqlite::{port_error, snapshot};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryStreamExt as _};
+use serde::Deserialize;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Column as _, Row as _, TypeInfo as _, ValueRef as _};
+use std::borrow::Cow;
 use std::path::Path;
 use uuid::Uuid;
 
-/// Both tables are kept in this order, so that SQLite merges them as it reads, and each sale comes with its lines.
+/// A page of sales with their lines. Both tables are kept in this order, so that SQLite merges them as it reads, and
+/// each sale comes before its lines.
+///
+/// A page comes as one row of two values, the ids side by side and all else as JSON, as [`Rows`](crate::sqlite::rows)
+/// go the other way: millions of rows, one at a time, would cost a hop from SQLite's thread to this one each.
 const SALES: &str =
-    "SELECT tenant_id, id, -1 AS line, location_id, sequence, at, total, payment, created_by, request_id,
-        key_hash, key, fingerprint FROM sales
-    UNION ALL SELECT tenant_id, sale_id, line, unit_id, quantity, unit_price, subtotal, name, sku, NULL,
-        has_stock, NULL, NULL FROM sale_lines
-    ORDER BY 1, 2, 3";
+    "SELECT group_concat(tenant_id || id || place || coalesce(fingerprint, zeroblob(16)), ''),
+        json_group_array(json_array(line, number_1, number_2, number_3, number_4, text_1, text_2, text_3, text_4))
+    FROM (SELECT tenant_id, id, -1 AS line, location_id AS place, fingerprint,
+            sequence AS number_1, at AS number_2, total AS number_3, key_hash AS number_4,
+            payment AS text_1, created_by AS text_2, request_id AS text_3, key AS text_4
+        FROM sales WHERE (tenant_id, id) > ($1, $2)
+        UNION ALL SELECT tenant_id, sale_id, line, unit_id, NULL, quantity, unit_price, subtotal, has_stock,
+            name, sku, '', NULL
+        FROM sale_lines WHERE (tenant_id, sale_id, line) > ($1, $2, $3)
+        ORDER BY 1, 2, 3 LIMIT $4)";
 
+/// A page of the ledger, in the same form.
 const LEDGER: &str =
-    "SELECT id, tenant_id, unit_id, location_id, sequence, kind, delta, stock_before, stock_after,
-        sale_id, reference, at FROM ledger ORDER BY id";
+    "SELECT group_concat(tenant_id || unit_id || location_id || coalesce(sale_id, zeroblob(16)), ''),
+        json_group_array(json_array(id, sequence, delta, stock_before, stock_after, at, sale_id IS NOT NULL,
+            kind, reference))
+    FROM (SELECT * FROM ledger WHERE id > $1 ORDER BY id LIMIT $2)";
+
+/// Rows in a page.
+const PAGE: i64 = 1_000;
+
+/// Ids of each row in a page, and their bytes.
+const IDS: usize = 4;
+const ID_BYTES: usize = 16;
+
+/// A row of [`SALES`] but for its ids: line (-1 for the sale itself), numbers, texts.
+#[derive(Deserialize)]
+struct SaleOrLine<'a>(
+    i64,
+    i64,
+    i64,
+    i64,
+    Option<i64>,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+    Option<String>,
+);
+
+/// A row of [`LEDGER`] but for its ids.
+#[derive(Deserialize)]
+struct Movement<'a>(i64, i64, i64, i64, i64, i64, u8, #[serde(borrow)] Cow<'a, str>, Option<String>);
 
 /// Rows of one kind shown with a finding.
 const SHOWN: i64 = 20;
@@ -64,12 +103,12 @@ impl LedgerFacts {
 
     async fn standing(&mut self, sink: Sink<'_>) -> Result<(), PortError> {
         self.each("SELECT tenant_id, sequence FROM applied", |row| {
-            sink(Fact::Applied { tenant: TenantId(get(row, 0)?), sequence: whole(row, 1)? });
+            sink(Fact::Applied { tenant: TenantId(get(row, 0)?), sequence: whole(get(row, 1)?) });
             Ok(())
         })
         .await?;
         self.each("SELECT tenant_id, sequence, cause FROM holes", |row| {
-            let (tenant, sequence) = (TenantId(get(row, 0)?), whole(row, 1)?);
+            let (tenant, sequence) = (TenantId(get(row, 0)?), whole(get(row, 1)?));
             sink(Fact::Hole { tenant, sequence, cause: get(row, 2)? });
             Ok(())
         })
@@ -92,31 +131,58 @@ impl LedgerFacts {
     }
 
     async fn history(&mut self, sink: Sink<'_>) -> Result<(), PortError> {
-        self.each(SALES, |row| if get::<i64>(row, 2)? < 0 { sale(row, sink) } else { line(row, sink) })
-            .await?;
-        self.each(LEDGER, |row| {
-            sink(Fact::Ledger(LedgerRow {
-                id: get(row, 0)?,
-                tenant: TenantId(get(row, 1)?),
-                place: (UnitId(get(row, 2)?), LocationId(get(row, 3)?)),
-                sequence: whole(row, 4)?,
-                kind: get(row, 5)?,
-                delta: get(row, 6)?,
-                before: get(row, 7)?,
-                after: get(row, 8)?,
-                sale: get::<Option<Uuid>>(row, 9)?.map(SaleId),
-                reference: get(row, 10)?,
-                at: get(row, 11)?,
-            }));
-            Ok(())
-        })
-        .await?;
+        self.sales(sink).await?;
+        self.ledger(sink).await?;
         self.each("SELECT tenant_id, unit_id, location_id, quantity FROM stock", |row| {
             let place = (UnitId(get(row, 1)?), LocationId(get(row, 2)?));
             sink(Fact::Stock { tenant: TenantId(get(row, 0)?), place, quantity: get(row, 3)? });
             Ok(())
         })
         .await
+    }
+
+    async fn sales(&mut self, sink: Sink<'_>) -> Result<(), PortError> {
+        let mut last = ([Uuid::nil(); IDS], i64::MIN);
+        loop {
+            let ([tenant, sale, ..], line) = last;
+            let query = sqlx::query(SALES).bind(tenant).bind(sale).bind(line).bind(PAGE);
+            let page = query.fetch_one(&mut self.connection).await.map_err(port_error)?;
+            let rows: Vec<SaleOrLine<'_>> = columns(&page)?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            for (row, ids) in rows.iter().zip(ids(&page, rows.len())?) {
+                last = (ids, row.0);
+                sink(if row.0 < 0 { sale_fact(row, ids) } else { line_fact(row, ids) });
+            }
+        }
+    }
+
+    async fn ledger(&mut self, sink: Sink<'_>) -> Result<(), PortError> {
+        let mut last = i64::MIN;
+        loop {
+            let query = sqlx::query(LEDGER).bind(last).bind(PAGE);
+            let page = query.fetch_one(&mut self.connection).await.map_err(port_error)?;
+            let rows: Vec<Movement<'_>> = columns(&page)?;
+            let Some(newest) = rows.last() else { return Ok(()) };
+            last = newest.0;
+            for (row, [tenant, unit, location, sale]) in rows.iter().zip(ids(&page, rows.len())?) {
+                let Movement(id, sequence, delta, before, after, at, has_sale, kind, reference) = row;
+                sink(Fact::Ledger(LedgerRow {
+                    id: *id,
+                    tenant: TenantId(tenant),
+                    place: (UnitId(unit), LocationId(location)),
+                    sequence: whole(*sequence),
+                    kind,
+                    delta: *delta,
+                    before: *before,
+                    after: *after,
+                    sale: (*has_sale != 0).then_some(SaleId(sale)),
+                    reference: reference.as_deref(),
+                    at: *at,
+                }));
+            }
+        }
     }
 
     async fn rows_about(&mut self, about: &Detail) -> Result<Vec<String>, PortError> {
@@ -176,43 +242,64 @@ impl FactSource for LedgerFacts {
     }
 }
 
-fn sale(row: &SqliteRow, sink: Sink<'_>) -> Result<(), PortError> {
-    sink(Fact::Sale(SaleRow {
-        tenant: TenantId(get(row, 0)?),
-        id: SaleId(get(row, 1)?),
-        location: LocationId(get(row, 3)?),
-        sequence: whole(row, 4)?,
-        at: get(row, 5)?,
-        total: get(row, 6)?,
-        payment: get(row, 7)?,
-        created_by: get(row, 8)?,
-        request_id: get(row, 9)?,
-        key_hash: get(row, 10)?,
-        key: get(row, 11)?,
-        fingerprint: get::<Option<Uuid>>(row, 12)?.map(Uuid::into_bytes),
-    }));
-    Ok(())
+fn sale_fact<'a>(row: &'a SaleOrLine<'_>, [tenant, sale, location, fingerprint]: [Uuid; IDS]) -> Fact<'a> {
+    let SaleOrLine(_, sequence, at, total, key_hash, payment, created_by, request_id, key) = row;
+    Fact::Sale(SaleRow {
+        tenant: TenantId(tenant),
+        id: SaleId(sale),
+        location: LocationId(location),
+        sequence: whole(*sequence),
+        at: *at,
+        total: *total,
+        payment,
+        created_by,
+        request_id,
+        key_hash: *key_hash,
+        key: key.as_deref(),
+        fingerprint: key.is_some().then_some(fingerprint.into_bytes()),
+    })
 }
 
-fn line(row: &SqliteRow, sink: Sink<'_>) -> Result<(), PortError> {
-    sink(Fact::Line(LineRow {
-        tenant: TenantId(get(row, 0)?),
-        sale: SaleId(get(row, 1)?),
-        line: get(row, 2)?,
-        unit: UnitId(get(row, 3)?),
-        quantity: get(row, 4)?,
-        unit_price: get(row, 5)?,
-        subtotal: get(row, 6)?,
-        name: get(row, 7)?,
-        sku: get(row, 8)?,
-        has_stock: get(row, 10)?,
-    }));
-    Ok(())
+fn line_fact<'a>(row: &'a SaleOrLine<'_>, [tenant, sale, unit, _]: [Uuid; IDS]) -> Fact<'a> {
+    let SaleOrLine(line, quantity, unit_price, subtotal, has_stock, name, sku, ..) = row;
+    Fact::Line(LineRow {
+        tenant: TenantId(tenant),
+        sale: SaleId(sale),
+        line: *line,
+        unit: UnitId(unit),
+        quantity: *quantity,
+        unit_price: *unit_price,
+        subtotal: *subtotal,
+        name,
+        sku,
+        has_stock: *has_stock != Some(0),
+    })
 }
 
-fn whole(row: &SqliteRow, column: usize) -> Result<u64, PortError> {
+/// The ids of a page's rows.
+fn ids(page: &SqliteRow, rows: usize) -> Result<impl Iterator<Item = [Uuid; IDS]>, PortError> {
+    let bytes = get::<Option<&[u8]>>(page, 0)?.unwrap_or_default();
+    // Each id has 16 bytes, so that as many fit as there are rows; one that has not shifts all that follow, and
+    // nothing after it could be believed.
+    if bytes.len() != rows * IDS * ID_BYTES {
+        return Err(PortError::Permanent("the ledger holds an id that is not one".into()));
+    }
+    let id = |chunk: &[u8]| Uuid::from_slice(chunk).unwrap_or_default();
+    Ok(bytes
+        .chunks_exact(IDS * ID_BYTES)
+        .map(move |row| [0, 1, 2, 3].map(|index| id(&row[index * ID_BYTES..(index + 1) * ID_BYTES]))))
+}
+
+/// A page's rows but for their ids.
+fn columns<'r, T: Deserialize<'r>>(page: &'r SqliteRow) -> Result<Vec<T>, PortError> {
+    let json: &str = get(page, 1)?;
+    serde_json::from_str(json)
+        .map_err(|error| PortError::Permanent(format!("the ledger holds a row that cannot be read: {error}")))
+}
+
+fn whole(number: i64) -> u64 {
     // No number in the ledger is negative; one that is matches nothing.
-    Ok(u64::try_from(get::<i64>(row, column)?).unwrap_or(u64::MAX))
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// Rows as they are stored, one line each: the first column says what they are.
