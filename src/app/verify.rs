@@ -43,9 +43,18 @@ const STEP: u64 = 8_192;
 pub async fn verify(
     data_dir: &Path,
     hot: Vec<(TenantId, HotSnapshot)>,
+    progress: impl FnMut(u64, u64) + Send,
+) -> anyhow::Result<AuditReport> {
+    let (journal, ledger) = open(data_dir).await?;
+    compare(journal, ledger, hot, progress).await
+}
+
+async fn compare(
+    mut journal: JournalFacts,
+    mut ledger: LedgerFacts,
+    hot: Vec<(TenantId, HotSnapshot)>,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> anyhow::Result<AuditReport> {
-    let (mut journal, mut ledger) = open(data_dir).await?;
     let hot = hot.into_iter().map(|(tenant, snapshot)| HotStock {
         tenant,
         sequence: snapshot.sequence,

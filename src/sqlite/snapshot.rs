@@ -16,8 +16,9 @@
 //!
 //! See <https://www.sqlite.org/wal.html#read_only_databases>.
 
-use super::{code, connect, port_error, primary_code, reading};
+use super::{code, error_of, port_error, primary_code, reading};
 use crate::ports::PortError;
+use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use std::path::{Path, PathBuf};
 
@@ -30,19 +31,24 @@ pub async fn open(path: &Path, steps: &[(i64, &str, &str)]) -> Result<SqliteConn
         return Err(PortError::Permanent(format!("{} does not exist", path.display())));
     }
     let options = reading(path).row_buffer_size(ROWS_AHEAD);
-    let mut connection = match connect_and_look(path, &options).await {
-        Err(Unreadable::NoSharedMemory(why)) => {
-            if !beside(path, "-shm").exists() && is_empty(&beside(path, "-wal")) {
-                connect_and_look(path, &options.immutable(true)).await.map_err(Unreadable::into_error)?
-            } else {
+    let named =
+        |error: sqlx::Error| PortError::Permanent(format!("{}: {}", path.display(), error_of(&error)));
+    let mut connection = match connect_and_look(&options).await {
+        Err(error) if matches!(primary_code(&error), Some(code::CANTOPEN | code::READONLY)) => {
+            if beside(path, "-shm").exists() {
+                return Err(named(error));
+            }
+            if !is_empty(&beside(path, "-wal")) {
+                let error = error_of(&error);
                 return Err(PortError::Permanent(format!(
-                    "{}: {why}. Its -wal holds commits, and reading those needs a directory that can be written to: \
-                     copy {0} with its -wal to one, and look there",
+                    "{0}: {error}. Its -wal holds commits, and reading those needs a directory that can be written to: \
+                     copy {0} with its -wal to one and look there",
                     path.display()
                 )));
             }
+            connect_and_look(&options.immutable(true)).await.map_err(named)?
         }
-        opened => opened.map_err(Unreadable::into_error)?,
+        opened => opened.map_err(named)?,
     };
     check_schema(&mut connection, path, steps).await?;
     Ok(connection)
@@ -63,32 +69,11 @@ pub async fn unpin(connection: &mut SqliteConnection) -> Result<(), PortError> {
     sqlx::query("ROLLBACK").execute(connection).await.map(|_| ()).map_err(port_error)
 }
 
-enum Unreadable {
-    NoSharedMemory(String),
-    Other(PortError),
-}
-
-impl Unreadable {
-    fn into_error(self) -> PortError {
-        match self {
-            Self::NoSharedMemory(why) => PortError::Permanent(why),
-            Self::Other(error) => error,
-        }
-    }
-}
-
-async fn connect_and_look(
-    path: &Path,
-    options: &SqliteConnectOptions,
-) -> Result<SqliteConnection, Unreadable> {
-    let mut connection = connect(path, options).await.map_err(Unreadable::Other)?;
-    match sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await {
-        Ok(_) => Ok(connection),
-        Err(error) if matches!(primary_code(&error), Some(code::CANTOPEN | code::READONLY)) => {
-            Err(Unreadable::NoSharedMemory(error.to_string()))
-        }
-        Err(error) => Err(Unreadable::Other(port_error(error))),
-    }
+/// The first read is where SQLite needs what lies beside the file; connecting may read already.
+async fn connect_and_look(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await?;
+    Ok(connection)
 }
 
 /// Refuses a file whose schema this build would misread.

@@ -1,6 +1,7 @@
 use super::super::data_dir::{journal_file, ledger_file};
-use super::verify;
+use super::{compare, verify};
 use crate::actors::reservation::HotSnapshot;
+use crate::bus::journal::audit::JournalFacts;
 use crate::bus::journal::{Journal, JournalSettings};
 use crate::domain::audit::{AuditReport, Law};
 use crate::domain::catalogue::{UnitKind, tests::unit};
@@ -17,6 +18,7 @@ use crate::ports::ledger::LedgerStore;
 use crate::resilience::retry::RetrySchedule;
 use crate::sqlite;
 use crate::store::sqlite::Ledger;
+use crate::store::sqlite::audit::LedgerFacts;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -486,6 +488,72 @@ async fn hot_stock_is_compared_as_of_its_event() {
     given_up.insert((a.units[1], a.location), Quantity::parse("53.62").unwrap());
     let hot = HotSnapshot { sequence: 9, on_hand: given_up.into_iter().collect() };
     clean(&verify(world.dir.path(), vec![(a.tenant, hot)], |_, _| {}).await.unwrap());
+}
+
+/// Between each two moments of the checker the server records, applies, confirms, gives up and trims.
+#[tokio::test]
+async fn what_happens_between_the_moments_is_no_difference() {
+    let mut world = World::open(2).await;
+    let mut shop = Shop::new(1);
+    let opening = shop.opening();
+    world.record(&opening).await;
+    world.apply(3).await;
+    let mut journal = JournalFacts::open(&journal_file(world.dir.path())).await.unwrap();
+    let mut ledger = LedgerFacts::open(&ledger_file(world.dir.path())).await.unwrap();
+    world.record(&[shop.sale(1, None), shop.sale(1, None), shop.moved([9, 9])]).await;
+    let mut on_hand = HashMap::new();
+    on_hand.insert((shop.units[0], shop.location), whole(98 + 9));
+    on_hand.insert((shop.units[1], shop.location), Quantity::parse("58.31").unwrap());
+    let hot = HotSnapshot { sequence: 6, on_hand: on_hand.into_iter().collect() };
+    world.apply(1).await;
+    journal.pin_before().await.unwrap();
+    world.apply(1).await;
+    world.give_up().await;
+    world.record(&[shop.sale(1, None)]).await;
+    world.apply(1).await;
+    ledger.pin().await.unwrap();
+    world.record(&[shop.sale(1, None)]).await;
+    world.apply(1).await;
+    assert!(journal.pin_after().await.unwrap(), "the moments join");
+    let report = compare(journal, ledger, vec![(shop.tenant, hot)], |_, _| {}).await.unwrap();
+    clean(&report);
+    assert_eq!((report.counts.sales, report.counts.waiting, report.counts.dead_letters), (3, 1, 1));
+}
+
+/// The other order of reading, which `verify` does not use, takes what happened in between for a loss.
+#[tokio::test]
+async fn reading_the_ledger_first_would_report_losses_that_are_none() {
+    let mut world = World::open(0).await;
+    let mut shop = Shop::new(1);
+    let opening = shop.opening();
+    world.record(&opening).await;
+    world.apply(3).await;
+    let mut journal = JournalFacts::open(&journal_file(world.dir.path())).await.unwrap();
+    let mut ledger = LedgerFacts::open(&ledger_file(world.dir.path())).await.unwrap();
+    ledger.pin().await.unwrap();
+    world.record(&[shop.sale(1, None)]).await;
+    world.apply(1).await;
+    world.record(&[shop.sale(1, None)]).await;
+    journal.pin_before().await.unwrap();
+    assert!(journal.pin_after().await.unwrap());
+    let report = compare(journal, ledger, Vec::new(), |_, _| {}).await.unwrap();
+    breaks(&report, Law::LostSale, "neither in the ledger nor in the journal");
+}
+
+#[tokio::test]
+async fn moments_that_do_not_join_are_chosen_anew() {
+    let mut world = World::open(0).await;
+    let mut shop = Shop::new(1);
+    let opening = shop.opening();
+    world.record(&opening).await;
+    world.apply(3).await;
+    let mut journal = JournalFacts::open(&journal_file(world.dir.path())).await.unwrap();
+    journal.pin_before().await.unwrap();
+    world.record(&[shop.sale(1, None)]).await;
+    world.apply(1).await;
+    assert!(!journal.pin_after().await.unwrap(), "what came in between is trimmed");
+    journal.pin_before().await.unwrap();
+    assert!(journal.pin_after().await.unwrap());
 }
 
 /// Sells, applies, confirms and trims without a pause while the checker reads again and again.
