@@ -84,7 +84,7 @@ async fn compare(
 }
 
 async fn open(data_dir: &Path) -> anyhow::Result<(JournalFacts, LedgerFacts)> {
-    let missing = || format!("{} holds no installation that can be checked", data_dir.display());
+    let missing = || format!("{} cannot be checked", data_dir.display());
     let mut journal = JournalFacts::open(&journal_file(data_dir)).await.with_context(missing)?;
     let mut ledger = LedgerFacts::open(&ledger_file(data_dir)).await.with_context(missing)?;
     for _ in 0..TRIES {
