@@ -3,6 +3,7 @@
 
 pub mod data_dir;
 mod serve;
+pub mod verify;
 
 pub use serve::{Serving, authenticator, serve};
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub mod rows;
+pub mod snapshot;
 
 /// How long a connection waits for another one's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -84,6 +85,7 @@ mod code {
     pub const BUSY: i32 = 5;
     pub const LOCKED: i32 = 6;
     pub const NOMEM: i32 = 7;
+    pub const READONLY: i32 = 8;
     pub const IOERR: i32 = 10;
     pub const FULL: i32 = 13;
     pub const CANTOPEN: i32 = 14;

@@ -4,6 +4,7 @@
 //! so that a consumer that keeps up never reads the file. Positions are confirmed in memory and written down with
 //! the upkeep: after a crash a group sees a few events again, which every consumer has to bear anyway.
 
+pub mod audit;
 mod feed;
 mod log;
 pub mod recovery;
