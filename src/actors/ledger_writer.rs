@@ -30,10 +30,10 @@ use std::time::{Duration, Instant};
 pub const CAPACITY: usize = 16;
 
 /// Events in one transaction at most.
-pub const BATCH_EVENTS: usize = 4_096;
+pub const BATCH_EVENTS: usize = 8_192;
 
 /// Rows of one transaction, about; a single event may be larger.
-pub const BATCH_WEIGHT: usize = 20_000;
+pub const BATCH_WEIGHT: usize = 40_000;
 
 /// From the beginning of one batch to that of the next, at least. A transaction costs a sync and a handful of
 /// statements whatever its size; at ten a second that is nothing, and "procesando" lasts a tenth of a second at most.

@@ -78,7 +78,9 @@ const LEDGER: &str = "INSERT INTO ledger (tenant_id, unit_id, location_id, sale_
            e.value ->> 7
     FROM jsonb_each($1) e";
 
-const STOCK_BEFORE: &str = "SELECT e.key, s.quantity FROM jsonb_each($1) e CROSS JOIN stock s
+/// One row with everything: thousands of rows would each wake the thread that waits for them.
+const STOCK_BEFORE: &str =
+    "SELECT json_group_array(json_array(e.key, s.quantity)) FROM jsonb_each($1) e CROSS JOIN stock s
     ON s.tenant_id = substr($2, e.key * 48 + 1, 16) AND s.unit_id = substr($2, e.key * 48 + 17, 16)
     AND s.location_id = substr($2, e.key * 48 + 33, 16)";
 
@@ -294,7 +296,9 @@ impl<'a> Plan<'a> {
         if places.is_empty() {
             return Ok(());
         }
-        let places: Vec<(TenantId, Place)> = places.into_iter().collect();
+        // In the order of the stock table, so that reading and writing it goes through its pages once.
+        let mut places: Vec<(TenantId, Place)> = places.into_iter().collect();
+        places.sort_unstable();
         let mut chains = read_stock(connection, &places).await?;
         let mut ledger = Rows::default();
         for event in &self.fresh {
@@ -331,11 +335,12 @@ impl<'a> Plan<'a> {
         }
         run(connection, LEDGER, &mut ledger).await?;
         let mut stock = Rows::default();
-        for (tenant, chain) in &chains {
-            for ((unit, location), quantity) in chain.ends() {
-                let ids = [tenant.as_bytes().as_slice(), unit.as_bytes(), location.as_bytes()];
-                stock.push(&ids, &quantity.units()).map_err(unwritable)?;
-            }
+        for (tenant, place) in &places {
+            let Some(quantity) = chains.get(tenant).and_then(|chain| chain.ends().get(place)) else {
+                continue;
+            };
+            let ids = [tenant.as_bytes().as_slice(), place.0.as_bytes(), place.1.as_bytes()];
+            stock.push(&ids, &quantity.units()).map_err(unwritable)?;
         }
         run(connection, STOCK, &mut stock).await
     }
@@ -401,11 +406,11 @@ async fn read_stock(
     let (json, blob) = keys.take();
     let query = sqlx::query(STOCK_BEFORE).bind(json).bind(blob);
     let mut chains: HashMap<TenantId, Chains> = HashMap::new();
-    for row in query.fetch_all(connection).await.map_err(port_error)? {
-        let index: i64 = row.try_get(0).map_err(port_error)?;
-        let units: i64 = row.try_get(1).map_err(port_error)?;
-        let place = usize::try_from(index).ok().and_then(|index| places.get(index));
-        let (Some((tenant, place)), Some(quantity)) = (place, Quantity::from_units(units)) else {
+    let row = query.fetch_one(connection).await.map_err(port_error)?;
+    let found: Vec<(usize, i64)> =
+        serde_json::from_str(row.try_get(0).map_err(port_error)?).map_err(unwritable)?;
+    for (index, units) in found {
+        let (Some((tenant, place)), Some(quantity)) = (places.get(index), Quantity::from_units(units)) else {
             return Err(PortError::Permanent("the stock table holds a quantity out of bounds".into()));
         };
         chains.entry(*tenant).or_default().start_at(*place, quantity);
