@@ -126,10 +126,12 @@ impl Feed {
         let changed = self.durable.changed();
         match next_retry {
             None => changed.await.map_err(|_| PortError::Transient("the journal is closed".into()))?,
-            Some(wait) => match tokio::time::timeout(wait, changed).await {
-                Ok(Err(_)) => return Err(PortError::Transient("the journal is closed".into())),
-                Ok(Ok(())) | Err(_) => {}
-            },
+            // Whether something came or the time is up, the caller looks again.
+            Some(wait) => {
+                if let Ok(Err(_)) = tokio::time::timeout(wait, changed).await {
+                    return Err(PortError::Transient("the journal is closed".into()));
+                }
+            }
         }
         Ok(())
     }
