@@ -14,7 +14,7 @@ mod verify;
 
 use crate::config::Config;
 use crate::telemetry;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -67,6 +67,11 @@ enum Command {
     Healthcheck(install::HealthcheckArgs),
     /// Print the settings in force, secrets hidden.
     Config,
+}
+
+/// The whole command line, for whoever wants to check a line without running it.
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line, runs the command and says how it went.

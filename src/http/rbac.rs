@@ -14,7 +14,7 @@ pub enum Role {
     Owner,
     /// Runs the shop.
     Admin,
-    /// Runs a branch. Not in the original's matrix: never less than a cajero.
+    /// Runs a branch: never less than a cajero.
     Encargado,
     /// Works a till.
     Cajero,
