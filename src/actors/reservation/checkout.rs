@@ -99,7 +99,7 @@ impl Reservation {
         };
         let reserve = Reserve { sale: id, location: sale.location, demand: sale.demand(), keyed };
         match self.stock.reserve(tenant, &reserve).await? {
-            Outcome::Reserved => self.reserved(checkout, sale, keyed, reply, cx),
+            Outcome::Reserved => self.reserved(*checkout, sale, keyed, reply, cx),
             Outcome::Short(shortages) => {
                 self.counts.short += 1;
                 self.metrics.short.increment(1);
@@ -117,7 +117,7 @@ impl Reservation {
 
     fn reserved(
         &mut self,
-        checkout: Box<Checkout>,
+        checkout: Checkout,
         sale: Sale,
         keyed: Option<Keyed>,
         reply: Reply<CheckoutResult>,
@@ -127,7 +127,7 @@ impl Reservation {
             self.filter.insert(keyed.key.indexed());
         }
         let at = self.moment(checkout.tenant);
-        let Checkout { tenant, key, caller, .. } = *checkout;
+        let Checkout { tenant, key, caller, .. } = checkout;
         let keyed = key.zip(keyed.map(|keyed| keyed.fingerprint));
         let body = Body::SaleCreated { sale, keyed };
         self.record(Draft { tenant, at, caller, body, done: Done::Sale(reply) }, cx);

@@ -278,7 +278,10 @@ impl Reservation {
                 // Batches go one at a time, so the numbers of this one are the last that were given.
                 state.sequence = sent.event.sequence - 1;
             }
-            self.end_change(sent.event.tenant);
+            // Of its own import only: a sale that fails says nothing about one that waits in the outbox.
+            if matches!(sent.done, Done::Import(..)) {
+                self.end_change(sent.event.tenant);
+            }
         }
         self.deny(batch, error);
         Ok(())

@@ -26,8 +26,10 @@ use tail::Tail;
 use tokio::sync::watch;
 
 /// Steps of the journal's schema.
-pub const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "journal", include_str!("../../../migrations/journal/0001_journal.sql"))];
+pub const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "journal", include_str!("../../../migrations/journal/0001_journal.sql")),
+    (2, "writer", include_str!("../../../migrations/journal/0002_writer.sql")),
+];
 
 /// Numbers of the journal.
 #[derive(Clone, Debug)]

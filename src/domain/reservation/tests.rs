@@ -25,11 +25,14 @@ fn keyed(key: u8, body: u8) -> Keyed {
     Keyed { key: KeyHash(u128::from(key)), fingerprint: Fingerprint([body; 16]) }
 }
 
+/// What the model keeps of a reservation.
+type Entry = (Vec<(UnitId, i64)>, Option<Keyed>, State);
+
 /// The model: stock per unit, reservations as lists, no sums kept, everything recomputed.
 #[derive(Default)]
 struct Model {
     stock: BTreeMap<UnitId, i128>,
-    reservations: BTreeMap<SaleId, (Vec<(UnitId, i64)>, Option<Keyed>, State)>,
+    reservations: BTreeMap<SaleId, Entry>,
 }
 
 impl Model {
@@ -47,7 +50,7 @@ impl Model {
 
     fn reserve(&mut self, id: SaleId, demand: &[(UnitId, i64)], keyed: Option<Keyed>) -> Outcome {
         if let Some(keyed) = keyed {
-            let alive = |(_, other, state): &&(Vec<_>, Option<Keyed>, State)| {
+            let alive = |(_, other, state): &&Entry| {
                 *state != State::Voided && other.is_some_and(|other| other.key == keyed.key)
             };
             let owner = self.reservations.iter().find(|(_, entry)| alive(entry));
