@@ -127,7 +127,11 @@ impl Engine {
             self.shards.handles().iter().map(|shard| shard as &dyn Drain).collect();
         order.extend([&self.journal_writer as &dyn Drain, &self.ledger_writer]);
         let report = shutdown(&self.root, &order, deadline).await;
-        self.ledger.close().await;
+        for closed in [self.journal.close().await, self.ledger.close().await] {
+            if let Err(error) = closed {
+                tracing::warn!(%error, "a file was left with its write-ahead log; the next start takes it in");
+            }
+        }
         report
     }
 }

@@ -38,7 +38,8 @@ async fn sigterm_under_load_loses_nothing_and_leaves_nothing_to_do() {
         assert_eq!(books.sales.len(), tills.acknowledged() + extra);
         assert_eq!(extra, 0, "requests under way are answered before the edge closes");
         for file in ["journal.db-wal", "ledger.db-wal"] {
-            assert!(!shop.blend.data_dir().join(file).exists(), "{file} is left");
+            let left = std::fs::metadata(shop.blend.data_dir().join(file)).map_or(0, |file| file.len());
+            assert_eq!(left, 0, "{file} holds what belongs into the file");
         }
     }
 }

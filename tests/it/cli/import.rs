@@ -51,7 +51,8 @@ async fn a_catalogue_may_be_packed_and_written_by_a_spreadsheet() {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(catalogue(10).as_bytes()).unwrap();
     assert_eq!(blend.import(packed, gzip.finish().unwrap(), &[]).await.done(), CREATED);
-    let csv = "\u{feff}SKU;Nombre;Precio;Stock;Color de ojos\r\nA;\"Yerba; suave\";1.234,50;3;azul\r\nB;;10,5;;\r\n";
+    let csv =
+        "\u{feff}SKU;Nombre;Precio;Stock;Color de ojos\r\nA;\"Yerba; suave\";1234,50;3;azul\r\nB;;10,5;;\r\n";
     let ran = blend.import(spreadsheet, csv, &["--stock", "7"]).await;
     assert!(ran.stderr.contains("color de ojos") && ran.stderr.contains("1 rows have no nombre"), "{ran:?}");
     assert!(ran.done().starts_with("2 products created"));

@@ -1,6 +1,7 @@
 //! Installations that cannot be used: what is wrong is said in a line, with what to do, and the exit code is 1.
 
 use crate::support::process::{Blend, program};
+use crate::support::shop::catalogue;
 use serde_json::json;
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::io::Write as _;
@@ -132,5 +133,24 @@ async fn files_that_are_no_database_are_named_and_kept() {
         let said = blend.command(&SERVE).await.refused();
         assert!(said.contains(file), "{said}");
         assert_eq!(std::fs::read(&path).unwrap(), before, "{file} was touched");
+    }
+}
+
+#[tokio::test]
+async fn books_that_cannot_be_understood_are_refused_without_a_panic() {
+    let blend = Blend::new();
+    let tenant = blend.tenant("Sur").await;
+    blend.import(tenant, catalogue(10), &[]).await.done();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(blend.data_dir().join("ledger.db"));
+    let mut connection = options.connect().await.unwrap();
+    sqlx::query("UPDATE units SET kind = 'misterio' WHERE sku = 'P01'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    for command in [&SERVE[..], &["tenant", "list"], &["migrate"]] {
+        let said = blend.command(command).await.refused();
+        assert!(said.contains("holds a unit kind that this version cannot read"), "{command:?}: {said}");
+        assert!(said.lines().last().unwrap().starts_with("blend: "), "{command:?}: {said}");
     }
 }

@@ -175,7 +175,11 @@ impl Tills {
                 let answer = connection.request(Method::GET, &path, shop.till.token(), &[], Bytes::new());
                 let answer = answer.await.unwrap();
                 let text = String::from_utf8_lossy(&answer.body);
-                assert!(answer.status.is_success() && text.contains(&id), "{path}: {} {text}", answer.status);
+                assert!(
+                    answer.status.is_success() && text.contains(id.as_str()),
+                    "{path}: {} {text}",
+                    answer.status
+                );
                 text.contains(r#""estado":"registrada""#).then_some(())
             })
             .await;
