@@ -24,6 +24,8 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod domain;
+#[cfg(test)]
+mod fixtures;
 pub mod http;
 pub mod load;
 pub mod ports;

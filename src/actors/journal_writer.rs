@@ -133,7 +133,7 @@ impl JournalWriter {
         let mut batch = Vec::new();
         let mut taken = 0;
         for (events, _) in &self.waiting {
-            if taken > 0 && batch.len() + events.len() > GROUP_EVENTS {
+            if !batch.is_empty() && batch.len() + events.len() > GROUP_EVENTS {
                 break;
             }
             batch.extend(events.iter().cloned());
@@ -170,6 +170,8 @@ fn answer(replies: Vec<Waiting>, result: &Result<(), AppendError>) {
     for reply in replies {
         match reply {
             Waiting::Append(reply) => reply.send(result.clone()),
+            // Dropped, it tells the asker to ask again: only the next log knows what came of the append before it.
+            Waiting::Barrier(reply) if matches!(result, Err(AppendError::InDoubt(_))) => drop(reply),
             Waiting::Barrier(reply) => reply.send(()),
         }
     }
@@ -242,3 +244,7 @@ impl JournalHandle {
         self.0.ask_when_room(Msg::Barrier).await
     }
 }
+
+#[cfg(test)]
+#[path = "journal_writer_tests.rs"]
+mod tests;

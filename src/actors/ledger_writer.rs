@@ -15,12 +15,14 @@
 
 use super::kit::{Behaviour, Cx, Fault};
 use super::reservation;
+use crate::domain::ids::TenantId;
 use crate::ports::bus::{Delivery, EventFeed, Rejection};
 use crate::ports::ledger::LedgerStore;
 use crate::ports::{Open, PortError};
 use crate::resilience::backoff::{BackoffPolicy, Delays};
 use metrics::{Counter, Histogram};
 use serde_json::json;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,10 +30,14 @@ use std::time::{Duration, Instant};
 pub const CAPACITY: usize = 16;
 
 /// Events in one transaction at most.
-pub const BATCH_EVENTS: usize = 4_096;
+pub const BATCH_EVENTS: usize = 8_192;
 
 /// Rows of one transaction, about; a single event may be larger.
-pub const BATCH_WEIGHT: usize = 20_000;
+pub const BATCH_WEIGHT: usize = 40_000;
+
+/// From the beginning of one batch to that of the next, at least. A transaction costs a sync and a handful of
+/// statements whatever its size; at ten a second that is nothing, and "procesando" lasts a tenth of a second at most.
+const BETWEEN_BATCHES: Duration = Duration::from_millis(100);
 
 /// How long to wait before a batch that met passing trouble is tried again.
 const AGAIN: BackoffPolicy = BackoffPolicy::doubling(Duration::from_millis(50), Duration::from_secs(5));
@@ -52,9 +58,13 @@ pub struct LedgerWriter {
     feed: Option<Box<dyn EventFeed>>,
     store: Option<Box<dyn LedgerStore>>,
     /// Fetched and not applied, in order.
-    in_hand: std::collections::VecDeque<Delivery>,
+    in_hand: VecDeque<Delivery>,
+    /// Tenants with an event that was rejected out of this fetch.
+    held_back: HashSet<TenantId>,
     delays: Delays,
     waiting_since: Option<Instant>,
+    /// When the next batch may begin.
+    next_batch_from: tokio::time::Instant,
     counts: Counts,
     metrics: Metrics,
 }
@@ -89,9 +99,11 @@ impl LedgerWriter {
             shards: tell_shards,
             feed: None,
             store: None,
-            in_hand: std::collections::VecDeque::new(),
+            in_hand: VecDeque::new(),
+            held_back: HashSet::new(),
             delays: AGAIN.delays(),
             waiting_since: None,
+            next_batch_from: tokio::time::Instant::now(),
             counts: Counts::default(),
             metrics: Metrics {
                 events: metrics::counter!("blend_ledger_events_total"),
@@ -102,14 +114,20 @@ impl LedgerWriter {
         }
     }
 
-    /// Waits for events beside the mailbox. When the actor is drained it takes what is there and then ends.
+    /// Waits for events beside the mailbox, and a little longer after a batch, so that under load many sales share
+    /// one transaction. When the actor is drained it takes what is there and then ends.
     fn fetch(&mut self, cx: &mut Cx<Self>) {
         let Some(mut feed) = self.feed.take() else { return };
         let draining = cx.until_shutdown();
+        let pause = self.next_batch_from;
         let fetch = async move {
+            let wait = async {
+                tokio::time::sleep_until(pause).await;
+                feed.next(BATCH_EVENTS).await
+            };
             let waited = tokio::select! {
                 biased;
-                fetched = feed.next(BATCH_EVENTS) => Some(fetched),
+                fetched = wait => Some(fetched),
                 () = draining => None,
             };
             let fetched = match waited {
@@ -126,13 +144,11 @@ impl LedgerWriter {
         while !self.in_hand.is_empty() {
             let batch = self.next_batch();
             if !self.apply_batch(&batch).await? {
-                for delivery in batch.into_iter().rev() {
-                    self.in_hand.push_front(delivery);
-                }
                 cx.notify_after(self.delays.next_delay(), Msg::Apply);
                 return Ok(());
             }
         }
+        self.held_back.clear();
         self.fetch(cx);
         Ok(())
     }
@@ -150,32 +166,55 @@ impl LedgerWriter {
         self.in_hand.drain(..count).collect()
     }
 
-    /// False when the trouble will pass and nothing of the batch is written or confirmed.
+    /// False when the trouble will pass; what is neither written nor rejected is in hand again then.
     async fn apply_batch(&mut self, batch: &[Delivery]) -> Result<bool, Fault> {
         match self.write(batch).await? {
             Ok(()) => Ok(true),
-            Err(error) if error.is_transient() => Ok(self.will_pass(&error)),
-            // Something in the batch cannot be applied: find it by applying one by one.
-            Err(_) => {
-                for delivery in batch {
-                    if !self.apply_one(delivery).await? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
+            Err(error) if error.is_transient() => {
+                self.in_hand = batch.iter().cloned().chain(self.in_hand.drain(..)).collect();
+                Ok(self.will_pass(&error))
             }
+            // Something in the batch cannot be applied: find it by applying one by one.
+            Err(_) => self.apply_one_by_one(batch).await,
         }
     }
 
-    async fn apply_one(&mut self, delivery: &Delivery) -> Result<bool, Fault> {
-        match self.write(std::slice::from_ref(delivery)).await? {
-            Ok(()) => Ok(true),
-            Err(error) if error.is_transient() => Ok(self.will_pass(&error)),
-            Err(error) => {
-                self.reject(delivery, &error.to_string()).await?;
-                Ok(true)
+    /// Finds what cannot be applied. The later events of its tenant go back behind it.
+    async fn apply_one_by_one(&mut self, batch: &[Delivery]) -> Result<bool, Fault> {
+        for (index, delivery) in batch.iter().enumerate() {
+            if self.held_back.contains(&delivery.event.tenant) {
+                self.postpone(std::slice::from_ref(delivery)).await?;
+                continue;
+            }
+            match self.write(std::slice::from_ref(delivery)).await? {
+                Ok(()) => {}
+                Err(error) if error.is_transient() => {
+                    // What is decided already must not come again.
+                    self.in_hand = batch[index..].iter().cloned().chain(self.in_hand.drain(..)).collect();
+                    return Ok(self.will_pass(&error));
+                }
+                Err(error) => {
+                    if self.reject(delivery, &error.to_string()).await? == Rejection::Retry {
+                        self.held_back.insert(delivery.event.tenant);
+                    }
+                }
             }
         }
+        // Those of the same fetch that are in later batches.
+        if !self.held_back.is_empty() {
+            let held = |delivery: &Delivery| self.held_back.contains(&delivery.event.tenant);
+            let (back, rest): (Vec<_>, Vec<_>) = self.in_hand.drain(..).partition(held);
+            self.in_hand = rest.into();
+            self.postpone(&back).await?;
+        }
+        Ok(true)
+    }
+
+    async fn postpone(&mut self, deliveries: &[Delivery]) -> Result<(), Fault> {
+        let Some(feed) = self.feed.as_mut() else {
+            return Err(Fault::new("the ledger writer has no feed"));
+        };
+        Ok(feed.postpone(deliveries).await?)
     }
 
     /// Writes and confirms. The outer error is the bus's and fails the actor.
@@ -215,7 +254,7 @@ impl LedgerWriter {
         false
     }
 
-    async fn reject(&mut self, delivery: &Delivery, cause: &str) -> Result<(), Fault> {
+    async fn reject(&mut self, delivery: &Delivery, cause: &str) -> Result<Rejection, Fault> {
         let (Some(store), Some(feed)) = (self.store.as_mut(), self.feed.as_mut()) else {
             return Err(Fault::new("the ledger writer has no store or no feed"));
         };
@@ -223,7 +262,8 @@ impl LedgerWriter {
         let (tenant, sequence, event_id) = (event.tenant, event.sequence, event.id);
         let attempt = delivery.attempt + 1;
         self.counts.rejected += 1;
-        match feed.reject(delivery, cause).await? {
+        let rejection = feed.reject(delivery, cause).await?;
+        match rejection {
             Rejection::Retry => {
                 tracing::warn!(%tenant, sequence, %event_id, attempt, cause, "event cannot be applied, will try again");
             }
@@ -234,7 +274,7 @@ impl LedgerWriter {
                 store.skip(tenant, sequence, cause).await?;
             }
         }
-        Ok(())
+        Ok(rejection)
     }
 }
 
@@ -254,6 +294,7 @@ impl Behaviour for LedgerWriter {
             Msg::Fetched(feed, fetched) => {
                 self.feed = Some(feed);
                 let fetched = fetched?;
+                self.next_batch_from = tokio::time::Instant::now() + BETWEEN_BATCHES;
                 if fetched.is_empty() && cx.shutting_down() {
                     return Ok(());
                 }
@@ -273,3 +314,7 @@ impl Behaviour for LedgerWriter {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "ledger_writer_tests.rs"]
+mod tests;

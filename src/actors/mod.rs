@@ -10,3 +10,5 @@ pub mod journal_writer;
 pub mod kit;
 pub mod ledger_writer;
 pub mod reservation;
+#[cfg(test)]
+mod testing;

@@ -3,6 +3,7 @@
 
 pub mod data_dir;
 mod serve;
+pub mod verify;
 
 pub use serve::{Serving, authenticator, serve};
 
@@ -126,7 +127,11 @@ impl Engine {
             self.shards.handles().iter().map(|shard| shard as &dyn Drain).collect();
         order.extend([&self.journal_writer as &dyn Drain, &self.ledger_writer]);
         let report = shutdown(&self.root, &order, deadline).await;
-        self.ledger.close().await;
+        for closed in [self.journal.close().await, self.ledger.close().await] {
+            if let Err(error) = closed {
+                tracing::warn!(%error, "a file was left with its write-ahead log; the next start takes it in");
+            }
+        }
         report
     }
 }
@@ -145,7 +150,8 @@ fn start_shards(
     let mut handles = Vec::with_capacity(shards);
     for shard in 0..shards {
         let (ports, new_stock) = (ports.clone(), new_stock.clone());
-        let filter_keys = config.engine.idempotency_filter_keys / shards;
+        // Every shard loads every key: which shard a key belongs to cannot be told from its hash.
+        let filter_keys = config.engine.idempotency_filter_keys;
         let settings = reservation::Settings { shard, shards, max_quantity, filter_keys };
         let spec = Spec::new(format!("reservation-{shard}"), reservation::CAPACITY)
             .restart(policy)

@@ -163,11 +163,20 @@ impl Server {
             message: String,
             code: String,
             details: Option<serde_json::Value>,
+            #[serde(default)]
+            validation_errors: Vec<Wrong>,
+        }
+        #[derive(Deserialize)]
+        struct Wrong {
+            field: String,
+            message: String,
         }
         match answer.json::<Refusal>() {
-            Ok(Refusal { error: Problem { message, code, details } }) => {
+            Ok(Refusal { error: Problem { message, code, details, validation_errors } }) => {
                 let details = details.map(|details| format!(" {details}")).unwrap_or_default();
-                bail!("the server refused: {message} ({code}){details}")
+                let wrong = |Wrong { field, message }: &Wrong| format!("; {field}: {message}");
+                let wrong: String = validation_errors.iter().map(wrong).collect();
+                bail!("the server refused: {message} ({code}){details}{wrong}")
             }
             Err(_) => bail!("the server answered {}", answer.status),
         }

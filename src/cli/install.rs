@@ -18,6 +18,10 @@ use std::time::Duration;
 #[derive(Subcommand)]
 pub enum TenantCommand {
     /// Create a tenant with its default location; prints its id alone.
+    #[command(
+        after_help = "Example:\n  TIENDA=$(blend --data-dir shop tenant create \"Súper Sur\" --trade ropa)\n  \
+                            blend --data-dir shop tenant create \"Súper Sur\""
+    )]
     Create {
         /// Its name.
         name: String,
@@ -32,6 +36,12 @@ pub enum TenantCommand {
 /// Runs `blend tenant`.
 pub async fn tenant(command: TenantCommand, config: &Config) -> anyhow::Result<ExitCode> {
     let access = Access::open(config, "tenant").await?;
+    let done = run_tenant(&access, command).await;
+    access.close(config).await?;
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn run_tenant(access: &Access, command: TenantCommand) -> anyhow::Result<()> {
     match command {
         TenantCommand::Create { name, trade } => println!("{}", access.create_tenant(&name, &trade).await?),
         TenantCommand::List => {
@@ -41,8 +51,7 @@ pub async fn tenant(command: TenantCommand, config: &Config) -> anyhow::Result<E
             }
         }
     }
-    access.close(config).await?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Runs `blend migrate`. A server does the same when it starts, so one that runs is up to date.

@@ -17,6 +17,7 @@ use crate::telemetry;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::runtime::Handle;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +30,32 @@ Examples:
   blend --data-dir shop verify                            checks that nothing was lost, doubled or oversold
 
 Exit codes: 0 done; 1 failed, refused, or (verify) a law is broken; 2 the command line is wrong.";
+
+const SERVE: &str = "\
+Examples:
+  blend serve --data-dir shop
+  blend serve --data-dir shop --listen 127.0.0.1:0        a free port, printed on the first line of stdout
+  BLEND_SERVER__MAX_CONNECTIONS=4096 blend serve --config blend.toml";
+
+const DEMO: &str = "\
+Examples:
+  blend demo                                              everything is gone when it ends
+  blend demo --data-dir shop --quiet                      an open shop without customers, kept in a directory";
+
+const TOKEN: &str = "\
+Examples:
+  TOKEN=$(blend token --data-dir shop --tenant ID --role cajero --user caja-7)
+  blend token --data-dir shop --role super_admin --ttl 30m";
+
+const IMPORT: &str = "\
+Examples:
+  blend import --data-dir shop --tenant ID catalogo.csv.gz --stock 100
+  blend import --data-dir shop --tenant ID catalogo.csv --stock 50 --stores baskets.csv --skip-bad";
+
+const REPLAY: &str = "\
+Examples:
+  blend replay --url http://127.0.0.1:8080 --token T baskets.csv.gz
+  blend replay --token T baskets.csv --rate 200 --limit 10000 --key-prefix second-run --json";
 
 /// Blend sells stock once.
 #[derive(Parser)]
@@ -47,8 +74,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve tills over HTTP until SIGTERM or SIGINT.
+    #[command(after_help = SERVE)]
     Serve(serve::ServeArgs),
     /// A demonstration shop with customers, a live page and commands to try.
+    #[command(after_help = DEMO)]
     Demo(demo::DemoArgs),
     /// Bring the files of a data directory up to date.
     Migrate,
@@ -56,10 +85,13 @@ enum Command {
     #[command(subcommand)]
     Tenant(install::TenantCommand),
     /// Mint a bearer token.
+    #[command(after_help = TOKEN)]
     Token(token::TokenArgs),
     /// Take in a catalogue from CSV, whole or not at all.
+    #[command(after_help = IMPORT)]
     Import(import::ImportArgs),
     /// Ring up a file of real baskets at a running server.
+    #[command(after_help = REPLAY)]
     Replay(replay::ReplayArgs),
     /// Check the laws on a running or stopped installation.
     Verify(verify::VerifyArgs),
@@ -93,7 +125,15 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     telemetry::init_logs(&config.log).map_err(anyhow::Error::msg)?;
     // One thread for the edge and the actors: a request reaches its actor without waking another thread.
-    actix_rt::System::new().block_on(command(cli.command, config))
+    let system = actix_rt::System::new();
+    let (outcome, handle) =
+        system.block_on(async { (command(cli.command, config).await, Handle::current()) });
+    // An error may leave actors behind. What they hold goes down with the runtime, and a connection to a database
+    // must be inside one to be dropped.
+    let inside = handle.enter();
+    drop(system);
+    drop(inside);
+    outcome
 }
 
 async fn command(command: Command, config: Config) -> anyhow::Result<ExitCode> {

@@ -10,7 +10,7 @@ use super::ids::{LocationId, ProductId, UnitId};
 use super::stock::Place;
 use super::tenant::{Location, LocationKind};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -129,12 +129,15 @@ pub fn plan(
     let places = open_locations(import, locations, &mut plan, &mut new_id);
     let units = plan_units(import, catalogue, &mut plan, &mut new_id)?;
     let mut movements = Vec::new();
+    // A row that stands twice in the import gives its stock once.
+    let mut given: HashSet<Place> = HashSet::new();
     let mut give = |unit: &Unit, location: LocationId, quantity: Quantity| {
         let impossible = quantity.is_fractional() && !unit.kind.may_be_fractional();
         if impossible || quantity < Quantity::ZERO {
             return Err(ImportProblem::BadStock { sku: unit.sku.clone(), quantity });
         }
-        if quantity > Quantity::ZERO && unit.kind.has_stock() && !has_stock((unit.id, location)) {
+        let place = (unit.id, location);
+        if quantity > Quantity::ZERO && unit.kind.has_stock() && !has_stock(place) && given.insert(place) {
             movements.push(Movement { unit: unit.id, location, delta: quantity });
         }
         Ok(())
@@ -260,7 +263,6 @@ fn plan_units(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
 
     fn row(sku: &str, base: Option<&str>, stock: Option<&str>) -> ImportedUnit {
         ImportedUnit {
@@ -331,11 +333,21 @@ mod tests {
         assert_eq!(product("R-N-S"), product("R-N-M"));
         assert_eq!(product("G-1").0, catalogue.scan("G-1").unwrap().id.0);
 
+        import.units.push(import.units[0].clone());
         import.units[1].price = Money::parse("21999").unwrap();
         let second = plan(&import, &catalogue, &locations, |p| stocked.contains(&p), Uuid::now_v7).unwrap();
-        assert_eq!(second.counts, ImportCounts { updated: 1, unchanged: 2, ..Default::default() });
+        assert_eq!(second.counts, ImportCounts { updated: 1, unchanged: 3, ..Default::default() });
         let id = catalogue.scan("R-N-M").unwrap().id;
         assert!(matches!(&second.bodies[..], [Body::ProductsUpserted { units }] if units[0].id == id));
+    }
+
+    #[test]
+    fn a_row_that_stands_twice_gives_its_stock_once() {
+        let rows = vec![row("R", None, Some("5")), row("R", None, Some("5"))];
+        let import = Import { reference: "x".into(), units: rows, locations: vec![] };
+        let (catalogue, places) = (Catalogue::default(), [place("principal", true)]);
+        let plan = plan(&import, &catalogue, &places, |_| false, Uuid::now_v7).unwrap();
+        assert_eq!((plan.counts.created, plan.counts.unchanged, plan.counts.stocked), (1, 1, 1));
     }
 
     #[test]

@@ -50,6 +50,11 @@ impl Chains {
         Ok(())
     }
 
+    /// Ends a place's chain and says where it stood; `None` when it never began.
+    pub fn close(&mut self, place: Place) -> Option<Quantity> {
+        self.last.remove(&place)
+    }
+
     /// Where every chain ends.
     pub fn ends(&self) -> &HashMap<Place, Quantity> {
         &self.last

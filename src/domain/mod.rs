@@ -2,6 +2,7 @@
 //!
 //! No tokio, actix, sqlx or clock in here: `state + command -> new state + effects`.
 
+pub mod audit;
 pub mod catalogue;
 pub mod decimal;
 pub mod event;

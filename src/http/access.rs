@@ -1,6 +1,6 @@
 //! What is said about an answered request: one log line if it was slow or refused, two metrics always.
 
-use super::request::RequestId;
+use super::{reply::ApiError, request::RequestId};
 use hyper::{Method, StatusCode};
 use metrics::{Counter, Histogram};
 use std::{sync::OnceLock, time::Duration};
@@ -56,16 +56,18 @@ pub(super) fn log(
     path: &str,
     status: StatusCode,
     took: Duration,
-    cause: Option<&str>,
+    error: Option<&ApiError>,
 ) {
     if status.as_u16() < 400 && took < SLOW {
         return;
     }
     let (status, ms) = (status.as_u16(), took.as_millis() as u64);
+    let (code, cause) = (error.map(ApiError::code), error.and_then(ApiError::cause));
+    let tenant = error.and_then(ApiError::tenant).map(tracing::field::display);
     if status >= 500 {
-        tracing::error!(%request_id, %method, path, status, ms, cause, "request failed");
+        tracing::error!(%request_id, tenant, %method, path, status, code, ms, cause, "request failed");
     } else if status >= 400 {
-        tracing::info!(%request_id, %method, path, status, ms, cause, "request refused");
+        tracing::info!(%request_id, tenant, %method, path, status, code, ms, cause, "request refused");
     } else {
         tracing::warn!(%request_id, %method, path, status, ms, "request was slow");
     }

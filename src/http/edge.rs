@@ -94,7 +94,7 @@ where
             response
         }
         Err(error) => {
-            access::log(&request_id, &method, &path, error.status(), took, error.cause());
+            access::log(&request_id, &method, &path, error.status(), took, Some(&error));
             error.into_response(&request_id)
         }
     };

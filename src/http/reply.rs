@@ -4,6 +4,7 @@
 //! `{"success":false,"error":{"message","code","details"?,"validation_errors"?},"request_id"}`.
 
 use super::{rbac::Permission, request::RequestId};
+use crate::domain::ids::TenantId;
 use bytes::Bytes;
 use hyper::{
     HeaderMap, StatusCode,
@@ -109,6 +110,7 @@ struct Inner {
     retry_after: Option<u32>,
     allow: Option<HeaderValue>,
     cause: Option<String>,
+    tenant: Option<TenantId>,
 }
 
 impl ApiError {
@@ -123,6 +125,7 @@ impl ApiError {
             retry_after: None,
             allow: None,
             cause: None,
+            tenant: None,
         }))
     }
 
@@ -214,6 +217,13 @@ impl ApiError {
         self
     }
 
+    /// With the caller's tenant, for the log.
+    #[must_use]
+    pub fn of_tenant(mut self, tenant: Option<TenantId>) -> Self {
+        self.0.tenant = tenant;
+        self
+    }
+
     /// With a reason for the log. It never leaves the house.
     #[must_use]
     pub fn caused_by(mut self, cause: impl fmt::Display) -> Self {
@@ -234,6 +244,11 @@ impl ApiError {
     /// What is wrong with which field, if that is what is wrong.
     pub fn validation_errors(&self) -> &[FieldError] {
         &self.0.validation_errors
+    }
+
+    /// The caller's tenant, if it is known.
+    pub(super) fn tenant(&self) -> Option<TenantId> {
+        self.0.tenant
     }
 
     /// The reason for the log.

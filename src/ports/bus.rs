@@ -67,6 +67,9 @@ pub trait EventFeed: Send {
         delivery: &'a Delivery,
         cause: &'a str,
     ) -> BoxFuture<'a, Result<Rejection, PortError>>;
+
+    /// Deliveries whose tenant has an older one that was just rejected: they come again behind it, untried.
+    fn postpone<'a>(&'a mut self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Result<(), PortError>>;
 }
 
 /// What a consumer group has not confirmed, for rebuilding hot state.

@@ -1,5 +1,6 @@
 //! What the actors need from the outside world, as traits; adapters implement them.
 
+pub mod audit;
 pub mod bus;
 pub mod clock;
 pub mod ledger;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub mod rows;
+pub mod snapshot;
 
 /// How long a connection waits for another one's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +49,15 @@ pub async fn connect(path: &Path, options: &SqliteConnectOptions) -> Result<Sqli
     })
 }
 
+/// Moves what is in a file's write-ahead log into the file, so that an ordered end leaves one whole file behind. Those
+/// who wrote it have left by then, but perhaps not closed it yet.
+pub async fn tidy(path: &Path) -> Result<(), PortError> {
+    let mut connection = connect(path, &durable(path)).await?;
+    let checkpoint = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
+    checkpoint.execute(&mut connection).await.map_err(port_error)?;
+    sqlx::Connection::close(connection).await.map_err(port_error)
+}
+
 /// Brings a file's schema up to date; refuses one that a newer build has changed.
 pub async fn migrate(
     connection: &mut SqliteConnection,
@@ -84,6 +94,7 @@ mod code {
     pub const BUSY: i32 = 5;
     pub const LOCKED: i32 = 6;
     pub const NOMEM: i32 = 7;
+    pub const READONLY: i32 = 8;
     pub const IOERR: i32 = 10;
     pub const FULL: i32 = 13;
     pub const CANTOPEN: i32 = 14;

@@ -6,8 +6,11 @@
 //!
 //! ```sql
 //! INSERT INTO t (id, tenant_id, total)
-//! SELECT substr($2, e.key * 32 + 1, 16), substr($2, e.key * 32 + 17, 16), e.value ->> 0 FROM json_each($1) e
+//! SELECT substr($2, e.key * 32 + 1, 16), substr($2, e.key * 32 + 17, 16), e.value ->> 0 FROM jsonb_each($1) e
 //! ```
+//!
+//! `jsonb_each` gives a row as JSONB, whose columns are read in place; `json_each` would turn each row into text that
+//! every `->>` takes apart again.
 
 use serde::Serialize;
 

@@ -41,17 +41,17 @@ fn not_loaded(tenant: TenantId) -> PortError {
     PortError::Transient(format!("tenant {tenant} is not loaded"))
 }
 
-/// All movements or none.
+/// All movements or none: first where every place ends, then the change, so that a refusal leaves no trace.
 fn move_all(levels: &mut Levels, movements: &[(Place, Quantity)]) -> bool {
-    for (done, (place, delta)) in movements.iter().enumerate() {
-        if !levels.move_by(*place, *delta) {
-            for (place, delta) in &movements[..done] {
-                levels.move_by(*place, delta.negated());
-            }
-            return false;
+    let mut ends: HashMap<Place, Quantity> = HashMap::with_capacity(movements.len());
+    for (place, delta) in movements {
+        let end = ends.entry(*place).or_insert_with(|| levels.at(*place).on_hand);
+        match end.checked_add(*delta) {
+            Some(sum) => *end = sum,
+            None => return false,
         }
     }
-    true
+    movements.iter().all(|(place, delta)| levels.move_by(*place, *delta))
 }
 
 impl HotStock for MemoryStock {
@@ -106,5 +106,54 @@ impl HotStock for MemoryStock {
         self.change(tenant, |book| {
             book.forget_keys(keep, in_ledger);
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stock::contract;
+    use proptest::prelude::*;
+
+    const KEEP: usize = 4;
+
+    fn run(test: impl AsyncFnOnce(&mut dyn HotStock)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(test(&mut MemoryStock::new(KEEP)));
+    }
+
+    macro_rules! keeps_the_contract {
+        ($($name:ident),+ $(,)?) => {$(
+            #[test]
+            fn $name() {
+                run(contract::$name);
+            }
+        )+};
+    }
+
+    keeps_the_contract! {
+        all_units_are_taken_or_none,
+        what_is_not_positive_is_invalid_and_touches_nothing,
+        a_place_that_never_had_stock_is_not_an_empty_one,
+        settle_and_void_happen_once,
+        a_key_is_bound_with_the_units_and_free_after_a_void,
+        a_load_starts_the_tenant_over,
+        movements_are_all_or_none_at_the_bounds,
+        a_tenant_that_is_not_loaded_is_an_error,
+        tenants_with_the_same_units_do_not_meet,
+    }
+
+    #[test]
+    fn the_oldest_keys_are_forgotten_once_the_ledger_has_them() {
+        run(async |stock| {
+            contract::the_oldest_keys_are_forgotten_once_the_ledger_has_them(stock, KEEP).await;
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn every_step_comes_to_what_the_book_comes_to(steps in contract::steps()) {
+            run(async |stock| contract::does_what_the_book_does(stock, steps).await);
+        }
     }
 }

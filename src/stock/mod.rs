@@ -1,3 +1,5 @@
 //! Hot tier adapters.
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod memory;

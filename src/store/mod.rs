@@ -1,3 +1,5 @@
 //! Where ledger and catalogue rest.
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod sqlite;

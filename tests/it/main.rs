@@ -1,1 +1,23 @@
-//! Blend from the outside: the built binary, its HTTP edge and its files.
+//! The program as its users meet it: the real binary, its files, its HTTP, its signals, and what must hold when
+//! anything under it dies.
+//!
+//! Every test starts its own installation in a directory of its own, on a free port of the loopback interface, and
+//! ends every process it started.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper that cannot do its part fails the test"
+)]
+
+mod auth;
+mod checkout;
+mod cli;
+mod demo;
+mod edge;
+mod faults;
+mod idempotency;
+mod replay;
+mod sales;
+mod shutdown;
+mod support;

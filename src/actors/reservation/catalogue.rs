@@ -25,6 +25,11 @@ impl Reservation {
         reply: Reply<Result<Tenant, Denied>>,
         cx: &mut Cx<Self>,
     ) {
+        // A second creation must not start over what was sold meanwhile.
+        if let Some(state) = self.tenants.get(&new.tenant.id) {
+            reply.send(Ok(state.tenant.clone()));
+            return;
+        }
         let (tenant, at) = (new.tenant, self.ports.clock.now());
         let done = Done::Tenant(reply, Box::new(tenant.clone()));
         let id = tenant.id;

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::actors::kit::{Cx, Fault, Reply};
 use crate::domain::event::Body;
-use crate::domain::idempotency::Fingerprint;
+use crate::domain::idempotency::{Fingerprint, IdempotencyKey};
 use crate::domain::ids::SaleId;
 use crate::domain::reservation::{Keyed, Outcome, Reserve};
 use crate::domain::sale::{Sale, price};
@@ -38,13 +38,25 @@ impl Reservation {
             return Ok(());
         }
         if !self.filter_complete || self.filter.may_contain(keyed.key.indexed()) {
-            self.counts.key_lookups += 1;
-            let (ledger, tenant, key) = (self.ports.ledger.clone(), checkout.tenant, key.clone());
-            let look = async move { ledger.sale_by_key(tenant, keyed.key.indexed(), key.as_str()).await };
-            cx.pipe(look, |found| Msg::KeyLooked(checkout, reply, found));
+            let key = key.clone();
+            self.look_up(checkout, key, reply, cx);
             return Ok(());
         }
         self.decide(checkout, Some(keyed), reply, cx).await
+    }
+
+    /// Asks the ledger what it knows of a key.
+    fn look_up(
+        &mut self,
+        checkout: Box<Checkout>,
+        key: IdempotencyKey,
+        reply: Reply<CheckoutResult>,
+        cx: &mut Cx<Self>,
+    ) {
+        self.counts.key_lookups += 1;
+        let (ledger, tenant, as_of) = (self.ports.ledger.clone(), checkout.tenant, self.forgettings);
+        let look = async move { ledger.sale_by_key(tenant, key.hash(tenant).indexed(), key.as_str()).await };
+        cx.pipe(look, move |found| Msg::KeyLooked { checkout, reply, found, as_of });
     }
 
     /// The ledger's word about a key.
@@ -53,6 +65,7 @@ impl Reservation {
         checkout: Box<Checkout>,
         reply: Reply<CheckoutResult>,
         found: Result<Option<StoredSale>, PortError>,
+        as_of: u64,
         cx: &mut Cx<Self>,
     ) -> Result<(), Fault> {
         let fingerprint = Fingerprint::of(&checkout.request);
@@ -60,6 +73,12 @@ impl Reservation {
             Err(error) => reply.send(Err(error.into())),
             Ok(Some(stored)) if stored.fingerprint == Some(fingerprint) => self.replay_stored(stored, reply),
             Ok(Some(_)) => reply.send(Err(Denied::KeyReused)),
+            // The key may have been used, written and forgotten here since the ledger was asked.
+            Ok(None) if as_of != self.forgettings => {
+                if let Some(key) = checkout.key.clone() {
+                    self.look_up(checkout, key, reply, cx);
+                }
+            }
             Ok(None) => {
                 let key = checkout.key.as_ref().map(|key| key.hash(checkout.tenant));
                 let keyed = key.map(|key| Keyed { key, fingerprint });

@@ -255,7 +255,13 @@ pub enum Msg {
     /// The journal has decided about the batch under way.
     Appended(Result<(), AppendError>),
     /// The ledger said what it knows of a key.
-    KeyLooked(Box<Checkout>, Reply<CheckoutResult>, Result<Option<StoredSale>, PortError>),
+    KeyLooked {
+        checkout: Box<Checkout>,
+        reply: Reply<CheckoutResult>,
+        found: Result<Option<StoredSale>, PortError>,
+        /// How often keys had been forgotten when the ledger was asked.
+        as_of: u64,
+    },
     /// Some more of the keys that the ledger knows.
     KnownKeys(Result<Vec<i64>, PortError>),
 }

@@ -95,6 +95,8 @@ pub struct Reservation {
     flush_scheduled: bool,
     /// With the journal.
     under_way: Option<Vec<Sent>>,
+    /// How often keys may have been forgotten: what the ledger said of a key before that has to be asked again.
+    forgettings: u64,
     /// Repeated requests that wait for a sale under way.
     joined: HashMap<SaleId, Vec<Reply<CheckoutResult>>>,
     counts: Counts,
@@ -157,6 +159,7 @@ impl Reservation {
             outbox: Vec::new(),
             flush_scheduled: false,
             under_way: None,
+            forgettings: 0,
             joined: HashMap::new(),
             counts: Counts::default(),
             metrics: Metrics {
@@ -278,7 +281,10 @@ impl Reservation {
                 // Batches go one at a time, so the numbers of this one are the last that were given.
                 state.sequence = sent.event.sequence - 1;
             }
-            self.end_change(sent.event.tenant);
+            // Of its own import only: a sale that fails says nothing about one that waits in the outbox.
+            if matches!(sent.done, Done::Import(..)) {
+                self.end_change(sent.event.tenant);
+            }
         }
         self.deny(batch, error);
         Ok(())
@@ -303,6 +309,7 @@ impl Reservation {
     }
 
     async fn in_ledger(&mut self, written: Vec<Written>) -> Result<(), Fault> {
+        self.forgettings += 1;
         let mut touched: Vec<TenantId> = Vec::new();
         for Written { tenant, sequence } in written {
             if let Some(state) = self.tenants.get_mut(&tenant) {
@@ -355,7 +362,9 @@ impl Behaviour for Reservation {
     async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
         match msg {
             Msg::Checkout(checkout, reply) => self.checkout(checkout, reply, cx).await?,
-            Msg::KeyLooked(checkout, reply, found) => self.key_looked(checkout, reply, found, cx).await?,
+            Msg::KeyLooked { checkout, reply, found, as_of } => {
+                self.key_looked(checkout, reply, found, as_of, cx).await?;
+            }
             Msg::Flush => self.flush(cx),
             Msg::Appended(result) => self.appended(result, cx).await?,
             Msg::InLedger(written) => self.in_ledger(written).await?,

@@ -5,7 +5,7 @@ use crate::domain::event::{Body, Event};
 use crate::domain::ids::SaleId;
 use crate::domain::tenant::{Location, Tenant};
 use crate::domain::time::Timestamp;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// One tenant.
@@ -24,6 +24,8 @@ pub struct TenantState {
     /// Sales that are durable and not in the ledger yet, by event number.
     recent: BTreeMap<u64, Arc<Event>>,
     recent_sales: HashMap<SaleId, u64>,
+    /// Events that the ledger had before this shard was told that they are durable: the two tell it independently.
+    early: BTreeSet<u64>,
 }
 
 impl TenantState {
@@ -38,6 +40,7 @@ impl TenantState {
             changing: false,
             recent: BTreeMap::new(),
             recent_sales: HashMap::new(),
+            early: BTreeSet::new(),
         }
     }
 
@@ -46,7 +49,10 @@ impl TenantState {
         self.sequence = self.sequence.max(event.sequence);
         self.settled = self.settled.max(event.sequence);
         self.last_at = self.last_at.max(event.at);
-        if let Body::SaleCreated { sale, .. } = &event.body {
+        let in_ledger = self.early.remove(&event.sequence);
+        if let Body::SaleCreated { sale, .. } = &event.body
+            && !in_ledger
+        {
             self.recent.insert(event.sequence, event.clone());
             self.recent_sales.insert(sale.id, event.sequence);
         }
@@ -54,6 +60,10 @@ impl TenantState {
 
     /// The ledger has this event.
     pub fn forget(&mut self, sequence: u64) {
+        if sequence > self.settled {
+            self.early.insert(sequence);
+            return;
+        }
         if let Some(event) = self.recent.remove(&sequence)
             && let Body::SaleCreated { sale, .. } = &event.body
         {

@@ -28,6 +28,8 @@ pub struct Feed {
     outstanding: BTreeSet<u64>,
     /// Tenants with an event that waits for another try: their later events wait behind it.
     parked: HashSet<TenantId>,
+    /// Given up, but behind the position that was written down: they are not tried again.
+    buried: HashSet<u64>,
 }
 
 impl Feed {
@@ -39,7 +41,11 @@ impl Feed {
         let parked =
             rows.iter().filter_map(|row| row.try_get::<uuid::Uuid, _>(0).ok()).map(TenantId).collect();
         let (durable, cursor) = (shared.durable.subscribe(), shared.confirmed(group));
-        Ok(Self { shared, group, connection, durable, cursor, outstanding: BTreeSet::new(), parked })
+        let sql = "SELECT position FROM dead_letters WHERE consumer_group = $1 AND position > $2";
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(group).bind(number(cursor));
+        let buried = query.fetch_all(&mut connection).await.map_err(port_error)?;
+        let buried = buried.into_iter().map(i64::unsigned_abs).collect();
+        Ok(Self { shared, group, connection, durable, cursor, outstanding: BTreeSet::new(), parked, buried })
     }
 
     async fn next_batch(&mut self, max: usize) -> Result<Vec<Delivery>, PortError> {
@@ -51,8 +57,10 @@ impl Feed {
             let fresh = self.fresh(max).await?;
             if let Some((last, _)) = fresh.last() {
                 let last = *last;
-                let (waiting, free): (Vec<_>, Vec<_>) =
-                    fresh.into_iter().partition(|(_, event)| self.parked.contains(&event.tenant));
+                let (waiting, free): (Vec<_>, Vec<_>) = fresh
+                    .into_iter()
+                    .filter(|(position, _)| !self.buried.remove(position))
+                    .partition(|(_, event)| self.parked.contains(&event.tenant));
                 self.park_behind(&waiting).await?;
                 self.cursor = last;
                 self.outstanding.extend(free.iter().map(|(position, _)| *position));
@@ -68,7 +76,8 @@ impl Feed {
     }
 
     async fn fresh(&mut self, max: usize) -> Result<Vec<(u64, Arc<Event>)>, PortError> {
-        self.durable.borrow_and_update();
+        // Before the file is asked: what becomes durable meanwhile is not skipped below.
+        let durable = *self.durable.borrow_and_update();
         let window = self.shared.tail().after(self.cursor, max);
         match window {
             Window::Next(events) => Ok(events),
@@ -79,7 +88,7 @@ impl Feed {
                 if rows.is_empty() {
                     // Nothing of what the tail no longer has is on file: the positions in between were lost and
                     // reported when the journal was opened.
-                    self.cursor = self.shared.last();
+                    self.cursor = self.cursor.max(durable);
                     self.confirm();
                 }
                 rows.iter().map(read_event).collect()
@@ -139,8 +148,10 @@ impl Feed {
     async fn park_behind(&mut self, waiting: &[(u64, Arc<Event>)]) -> Result<(), PortError> {
         let now = self.shared.clock.now().micros();
         for (position, event) in waiting {
-            // Due at once: what holds it back is the older event of its tenant.
-            self.park(*position, event, 0, now, "waits behind an older event of its tenant").await?;
+            // Due at once: what holds it back is the older event of its tenant. One that is parked already (it is
+            // handed out again after a crash) keeps its schedule.
+            let cause = "waits behind an older event of its tenant";
+            self.park(*position, event, 0, now, cause).await?;
         }
         Ok(())
     }
@@ -159,7 +170,8 @@ impl Feed {
             "INSERT INTO retries (consumer_group, position, tenant_id, attempt, due_at, first_at, last_error, kind, payload)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
              ON CONFLICT (consumer_group, position) DO UPDATE
-             SET attempt = excluded.attempt, due_at = excluded.due_at, last_error = excluded.last_error",
+             SET attempt = excluded.attempt, due_at = excluded.due_at, last_error = excluded.last_error
+             WHERE excluded.attempt > 0",
         )
         .bind(self.group)
         .bind(number(position))
@@ -272,6 +284,20 @@ impl EventFeed for Feed {
             self.outstanding.remove(&delivery.position);
             self.confirm();
             Ok(rejection)
+        }
+        .boxed()
+    }
+
+    fn postpone<'a>(&'a mut self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Result<(), PortError>> {
+        async move {
+            let waiting: Vec<_> =
+                deliveries.iter().map(|delivery| (delivery.position, delivery.event.clone())).collect();
+            self.park_behind(&waiting).await?;
+            for (position, _) in &waiting {
+                self.outstanding.remove(position);
+            }
+            self.confirm();
+            Ok(())
         }
         .boxed()
     }

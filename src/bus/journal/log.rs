@@ -15,12 +15,15 @@ const TRIM_AT_ONCE: u64 = 5_000;
 
 /// One statement is one transaction: it is there as a whole or not at all, and costs one sync.
 const APPEND: &str = "INSERT INTO journal (position, kind, payload, checksum)
-     SELECT $3 + e.key, e.value ->> 0, substr($2, e.value ->> 1, e.value ->> 2), e.value ->> 3 FROM json_each($1) e";
+     SELECT $3 + e.key, e.value ->> 0, substr($2, e.value ->> 1, e.value ->> 2), e.value ->> 3 FROM jsonb_each($1) e
+     WHERE (SELECT generation FROM writer) = $4";
 
 /// The writer. There is one at a time: it belongs to the journal writer actor.
 pub struct Log {
     shared: Arc<Shared>,
     connection: SqliteConnection,
+    /// An append whose actor was rebuilt may still be on its way to the file; the number of a newer log stops it.
+    generation: i64,
     rows: Rows,
     payloads: Vec<u8>,
     sizes: Vec<usize>,
@@ -32,8 +35,12 @@ impl Log {
     /// Opens a connection of its own and takes over where the file ends.
     pub async fn open(shared: Arc<Shared>) -> Result<Self, PortError> {
         let mut connection = shared.connect().await?;
+        // First the number: it waits for an append that is being written and stops every later one of an older log.
+        let take = "UPDATE writer SET generation = generation + 1 RETURNING generation";
+        let generation = sqlx::query_scalar(take).fetch_one(&mut connection).await.map_err(port_error)?;
         let last = last_position(&mut connection).await.map_err(port_error)?;
         // After an append in doubt the file may hold more than was announced.
+        shared.tail().skip_to(last);
         shared.durable.send_if_modified(|durable| {
             let more = last > *durable;
             *durable = (*durable).max(last);
@@ -46,6 +53,7 @@ impl Log {
         Ok(Self {
             shared,
             connection,
+            generation,
             rows: Rows::default(),
             payloads: Vec::new(),
             sizes: Vec::new(),
@@ -67,9 +75,14 @@ impl Log {
         self.encode(batch, durable + 1)?;
         let (json, _) = self.rows.take();
         let payloads = std::mem::take(&mut self.payloads);
-        let insert = sqlx::query(APPEND).bind(json).bind(payloads).bind(number(durable + 1));
-        if let Err(error) = insert.execute(&mut self.connection).await {
-            return Err(self.explain(&error, durable).await);
+        let insert =
+            sqlx::query(APPEND).bind(json).bind(payloads).bind(number(durable + 1)).bind(self.generation);
+        match insert.execute(&mut self.connection).await {
+            Err(error) => return Err(self.explain(&error, durable).await),
+            Ok(done) if done.rows_affected() != batch.len() as u64 => {
+                return Err(AppendError::InDoubt("another log has taken over the journal".into()));
+            }
+            Ok(_) => {}
         }
         let mut tail = self.shared.tail();
         for ((position, event), bytes) in (durable + 1..).zip(batch).zip(&self.sizes) {

@@ -4,6 +4,7 @@
 //! so that a consumer that keeps up never reads the file. Positions are confirmed in memory and written down with
 //! the upkeep: after a crash a group sees a few events again, which every consumer has to bear anyway.
 
+pub mod audit;
 mod feed;
 mod log;
 pub mod recovery;
@@ -26,8 +27,10 @@ use tail::Tail;
 use tokio::sync::watch;
 
 /// Steps of the journal's schema.
-pub const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "journal", include_str!("../../../migrations/journal/0001_journal.sql"))];
+pub const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "journal", include_str!("../../../migrations/journal/0001_journal.sql")),
+    (2, "writer", include_str!("../../../migrations/journal/0002_writer.sql")),
+];
 
 /// Numbers of the journal.
 #[derive(Clone, Debug)]
@@ -142,6 +145,11 @@ impl Journal {
     /// The last durable position.
     pub fn last(&self) -> u64 {
         self.shared.last()
+    }
+
+    /// Leaves one whole file behind, once nobody writes any more.
+    pub async fn close(&self) -> Result<(), PortError> {
+        sqlite::tidy(&self.shared.path).await
     }
 }
 

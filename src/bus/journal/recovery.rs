@@ -103,7 +103,8 @@ pub async fn open(path: &Path, clock: &SharedClock, findings: &mut Findings) -> 
     match open_and_check(path, clock, findings).await {
         Err(PortError::Permanent(why)) if is_malformed(&why) => {
             findings.0.push(format!("the journal file is damaged: {why}"));
-            salvage(path, clock, findings).await?;
+            let failed = |error| PortError::Permanent(format!("{}: {why}, and {error}", path.display()));
+            salvage(path, clock, findings).await.map_err(failed)?;
             open_and_check(path, clock, findings).await
         }
         other => other,
@@ -200,6 +201,8 @@ async fn salvage(path: &Path, clock: &SharedClock, findings: &mut Findings) -> R
     remove(&fresh)?;
     let mut target = sqlite::connect(&fresh, &sqlite::durable(&fresh)).await?;
     sqlite::migrate(&mut target, &fresh, MIGRATIONS).await?;
+    // Without this SQLite refuses every page of a file that is shorter than its header says.
+    sqlx::query("PRAGMA writable_schema = ON").execute(&mut target).await.map_err(port_error)?;
     let attach = sqlx::query("ATTACH DATABASE $1 AS damaged").bind(path.display().to_string());
     attach.execute(&mut target).await.map_err(port_error)?;
     // The small tables first: positions say what consumers already have.

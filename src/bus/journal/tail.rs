@@ -46,6 +46,15 @@ impl Tail {
         }
     }
 
+    /// The file ends here, further on than the window: what lies between is read from the file.
+    pub fn skip_to(&mut self, last: u64) {
+        if last > self.last {
+            self.entries.clear();
+            self.bytes = 0;
+            self.last = last;
+        }
+    }
+
     pub fn after(&self, position: u64, max: usize) -> Window {
         let oldest = self.last + 1 - self.entries.len() as u64;
         if position >= self.last {

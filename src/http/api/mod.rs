@@ -14,6 +14,7 @@ pub use ops::{LiveBoard, Ops};
 use super::{ApiError, Authenticator, Permission, Principal, Request, Response, Routes};
 use crate::actors::reservation::{Caller, Shards};
 use crate::domain::ids::TenantId;
+use hyper::header::AUTHORIZATION;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -97,5 +98,16 @@ where
     Fut: Future<Output = Result<Response, ApiError>> + Send + 'static,
 {
     let api = api.clone();
-    move |request| Box::pin(handler(api.clone(), request))
+    move |request| {
+        let token = request.headers.get(AUTHORIZATION).cloned();
+        let (api, answer) = (api.clone(), handler(api.clone(), request));
+        Box::pin(async move {
+            answer.await.map_err(|error| {
+                // Only for the log, and only for refusals: whose request it was.
+                let headers = token.map(|token| (AUTHORIZATION, token)).into_iter().collect();
+                let principal = api.authenticator.authenticate(&headers).ok();
+                error.of_tenant(principal.and_then(|principal| principal.tenant))
+            })
+        })
+    }
 }

@@ -52,11 +52,13 @@ struct CheckoutAnswer {
 /// `POST /ventas/checkout`
 pub async fn checkout(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
     let Allowed { tenant, caller } = api.allow(&request, Permission::VentasCreate)?;
+    let request_id = caller.request_id.clone();
     let sale = read_checkout(&request)?;
     let key = read_key(&request)?;
     let sold = answered(api.shards.checkout(Checkout { tenant, request: sale, key, caller }).await)?;
     api.ops.live.sold(&sold, request.received);
     let answer = checkout_answer(&sold)?;
+    tracing::debug!(request_id = &*request_id, %tenant, venta_id = %answer.venta_id, replayed = sold.replayed, "sold");
     let response = Response::created(&answer)?;
     if sold.replayed {
         return Ok(response.with_header(REPLAYED, HeaderValue::from_static("true")));

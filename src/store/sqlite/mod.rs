@@ -51,9 +51,10 @@ impl Ledger {
         Arc::new(read::Reader { pool: self.readers.clone() })
     }
 
-    /// Closes the reading connections, so that the last one to leave tidies up the write-ahead log.
-    pub async fn close(&self) {
+    /// Closes the reading connections and leaves one whole file behind.
+    pub async fn close(&self) -> Result<(), PortError> {
         self.readers.close().await;
+        sqlite::tidy(&self.path).await
     }
 }
 

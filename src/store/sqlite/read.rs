@@ -104,7 +104,9 @@ impl LedgerReader for Reader {
     fn key_hashes(&self, after: Option<i64>, limit: usize) -> BoxFuture<'_, Result<Vec<i64>, PortError>> {
         async move {
             let sql = "SELECT key_hash FROM sales WHERE key_hash >= $1 ORDER BY key_hash LIMIT $2";
-            let from = after.map_or(i64::MIN, |after| after.saturating_add(1));
+            let Some(from) = after.map_or(Some(i64::MIN), |after| after.checked_add(1)) else {
+                return Ok(Vec::new());
+            };
             let query = sqlx::query(sql).bind(from).bind(i64::try_from(limit).unwrap_or(i64::MAX));
             let rows = query.fetch_all(&self.pool).await.map_err(port_error)?;
             rows.iter().map(|row| get(row, 0)).collect()

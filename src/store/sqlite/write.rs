@@ -36,13 +36,13 @@ struct Mark {
 
 const TENANTS: &str = "INSERT INTO tenants (id, name, trade, active, created_at)
     SELECT substr($2, e.key * 16 + 1, 16), e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3
-    FROM json_each($1) e WHERE true
+    FROM jsonb_each($1) e WHERE true
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, trade = excluded.trade, active = excluded.active";
 
 const LOCATIONS: &str = "INSERT INTO locations (tenant_id, id, code, name, kind, is_default, active)
     SELECT substr($2, e.key * 32 + 1, 16), substr($2, e.key * 32 + 17, 16),
            e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4
-    FROM json_each($1) e WHERE true
+    FROM jsonb_each($1) e WHERE true
     ON CONFLICT (tenant_id, id) DO UPDATE SET code = excluded.code, name = excluded.name, kind = excluded.kind,
         is_default = excluded.is_default, active = excluded.active";
 
@@ -51,7 +51,7 @@ const UNITS: &str = "INSERT INTO units (tenant_id, id, product_id, base_sku, nam
     SELECT substr($2, e.key * 48 + 1, 16), substr($2, e.key * 48 + 17, 16), substr($2, e.key * 48 + 33, 16),
            e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4, e.value ->> 5, e.value ->> 6,
            e.value ->> 7, e.value ->> 8, e.value ->> 9, e.value ->> 10
-    FROM json_each($1) e WHERE true
+    FROM jsonb_each($1) e WHERE true
     ON CONFLICT (tenant_id, id) DO UPDATE SET product_id = excluded.product_id, base_sku = excluded.base_sku,
         name = excluded.name, sku = excluded.sku, barcode = excluded.barcode, kind = excluded.kind,
         price = excluded.price, active = excluded.active, size = excluded.size, color = excluded.color,
@@ -62,13 +62,13 @@ const SALES: &str = "INSERT INTO sales (tenant_id, id, location_id, sequence, at
     SELECT substr($2, e.key * 64 + 1, 16), substr($2, e.key * 64 + 17, 16), substr($2, e.key * 64 + 33, 16),
            e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4, e.value ->> 5, e.value ->> 6,
            e.value ->> 7, iif(e.value ->> 7 IS NULL, NULL, substr($2, e.key * 64 + 49, 16))
-    FROM json_each($1) e";
+    FROM jsonb_each($1) e";
 
 const LINES: &str = "INSERT INTO sale_lines (tenant_id, sale_id, unit_id, line, name, sku, quantity, unit_price,
         subtotal, has_stock)
     SELECT substr($2, e.key * 48 + 1, 16), substr($2, e.key * 48 + 17, 16), substr($2, e.key * 48 + 33, 16),
            e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4, e.value ->> 5, e.value ->> 6
-    FROM json_each($1) e";
+    FROM jsonb_each($1) e";
 
 const LEDGER: &str = "INSERT INTO ledger (tenant_id, unit_id, location_id, sale_id, sequence, kind, delta,
         stock_before, stock_after, reference, at, created_by)
@@ -76,19 +76,21 @@ const LEDGER: &str = "INSERT INTO ledger (tenant_id, unit_id, location_id, sale_
            iif(e.value ->> 5 IS NULL, substr($2, e.key * 64 + 49, 16), NULL),
            e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4, e.value ->> 5, e.value ->> 6,
            e.value ->> 7
-    FROM json_each($1) e";
+    FROM jsonb_each($1) e";
 
-const STOCK_BEFORE: &str = "SELECT e.key, s.quantity FROM json_each($1) e CROSS JOIN stock s
+/// One row with everything: thousands of rows would each wake the thread that waits for them.
+const STOCK_BEFORE: &str =
+    "SELECT json_group_array(json_array(e.key, s.quantity)) FROM jsonb_each($1) e CROSS JOIN stock s
     ON s.tenant_id = substr($2, e.key * 48 + 1, 16) AND s.unit_id = substr($2, e.key * 48 + 17, 16)
     AND s.location_id = substr($2, e.key * 48 + 33, 16)";
 
 const STOCK: &str = "INSERT INTO stock (tenant_id, unit_id, location_id, quantity)
     SELECT substr($2, e.key * 48 + 1, 16), substr($2, e.key * 48 + 17, 16), substr($2, e.key * 48 + 33, 16), e.value
-    FROM json_each($1) e WHERE true
+    FROM jsonb_each($1) e WHERE true
     ON CONFLICT (tenant_id, unit_id, location_id) DO UPDATE SET quantity = excluded.quantity";
 
 const APPLIED: &str = "INSERT INTO applied (tenant_id, sequence, last_at)
-    SELECT substr($2, e.key * 16 + 1, 16), e.value ->> 0, e.value ->> 1 FROM json_each($1) e WHERE true
+    SELECT substr($2, e.key * 16 + 1, 16), e.value ->> 0, e.value ->> 1 FROM jsonb_each($1) e WHERE true
     ON CONFLICT (tenant_id) DO UPDATE SET sequence = excluded.sequence, last_at = excluded.last_at";
 
 const HOLE: &str = "INSERT OR IGNORE INTO holes (tenant_id, sequence, cause) VALUES ($1, $2, $3)";
@@ -98,20 +100,24 @@ impl Writer {
     pub async fn open(path: &Path) -> Result<Self, PortError> {
         let mut connection = sqlite::connect(path, &sqlite::durable(path)).await?;
         let mut marks: HashMap<TenantId, Mark> = HashMap::new();
-        let rows =
-            sqlx::query("SELECT tenant_id, sequence, last_at FROM applied").fetch_all(&mut connection).await;
+        // With the lock for writing: a commit of the writer before, which may have been cut short, is over then.
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(port_error)?;
+        let rows = sqlx::query("SELECT tenant_id, sequence, last_at FROM applied")
+            .fetch_all(&mut *transaction)
+            .await;
         for row in rows.map_err(port_error)? {
             let tenant = TenantId(row.try_get::<Uuid, _>(0).map_err(port_error)?);
             let mark = marks.entry(tenant).or_default();
             mark.sequence = row.try_get::<i64, _>(1).map_err(port_error)?.unsigned_abs();
             mark.last_at = row.try_get(2).map_err(port_error)?;
         }
-        let rows = sqlx::query("SELECT tenant_id, sequence FROM holes").fetch_all(&mut connection).await;
+        let rows = sqlx::query("SELECT tenant_id, sequence FROM holes").fetch_all(&mut *transaction).await;
         for row in rows.map_err(port_error)? {
             let tenant = TenantId(row.try_get::<Uuid, _>(0).map_err(port_error)?);
             let sequence = row.try_get::<i64, _>(1).map_err(port_error)?.unsigned_abs();
             marks.entry(tenant).or_default().holes.insert(sequence);
         }
+        transaction.commit().await.map_err(port_error)?;
         Ok(Self { connection, marks })
     }
 
@@ -290,7 +296,9 @@ impl<'a> Plan<'a> {
         if places.is_empty() {
             return Ok(());
         }
-        let places: Vec<(TenantId, Place)> = places.into_iter().collect();
+        // In the order of the stock table, so that reading and writing it goes through its pages once.
+        let mut places: Vec<(TenantId, Place)> = places.into_iter().collect();
+        places.sort_unstable();
         let mut chains = read_stock(connection, &places).await?;
         let mut ledger = Rows::default();
         for event in &self.fresh {
@@ -327,11 +335,12 @@ impl<'a> Plan<'a> {
         }
         run(connection, LEDGER, &mut ledger).await?;
         let mut stock = Rows::default();
-        for (tenant, chain) in &chains {
-            for ((unit, location), quantity) in chain.ends() {
-                let ids = [tenant.as_bytes().as_slice(), unit.as_bytes(), location.as_bytes()];
-                stock.push(&ids, &quantity.units()).map_err(unwritable)?;
-            }
+        for (tenant, place) in &places {
+            let Some(quantity) = chains.get(tenant).and_then(|chain| chain.ends().get(place)) else {
+                continue;
+            };
+            let ids = [tenant.as_bytes().as_slice(), place.0.as_bytes(), place.1.as_bytes()];
+            stock.push(&ids, &quantity.units()).map_err(unwritable)?;
         }
         run(connection, STOCK, &mut stock).await
     }
@@ -397,11 +406,11 @@ async fn read_stock(
     let (json, blob) = keys.take();
     let query = sqlx::query(STOCK_BEFORE).bind(json).bind(blob);
     let mut chains: HashMap<TenantId, Chains> = HashMap::new();
-    for row in query.fetch_all(connection).await.map_err(port_error)? {
-        let index: i64 = row.try_get(0).map_err(port_error)?;
-        let units: i64 = row.try_get(1).map_err(port_error)?;
-        let place = usize::try_from(index).ok().and_then(|index| places.get(index));
-        let (Some((tenant, place)), Some(quantity)) = (place, Quantity::from_units(units)) else {
+    let row = query.fetch_one(connection).await.map_err(port_error)?;
+    let found: Vec<(usize, i64)> =
+        serde_json::from_str(row.try_get(0).map_err(port_error)?).map_err(unwritable)?;
+    for (index, units) in found {
+        let (Some((tenant, place)), Some(quantity)) = (places.get(index), Quantity::from_units(units)) else {
             return Err(PortError::Permanent("the stock table holds a quantity out of bounds".into()));
         };
         chains.entry(*tenant).or_default().start_at(*place, quantity);

@@ -1,0 +1,170 @@
+//! What may go wrong between a decision and its answer.
+
+use super::*;
+use crate::domain::idempotency::KeyHash;
+use crate::domain::reservation::{KeyUse, Outcome, Reserve};
+use crate::domain::stock::{Level, Place as StockPlace};
+use crate::ports::stock::Answer;
+use crate::stock::memory::MemoryStock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[test]
+fn an_append_that_failed_for_certain_is_undone_entirely() {
+    on_system(async {
+        let mut shop = Shop::new(2);
+        let world = World::with(shop.opened(10));
+        for fate in [Fate::NotDurable, Fate::Full] {
+            world.bus.next(&[fate]);
+            let failed = append_error(world.sell(&shop, &[(0, 4), (1, 10)], Some("k")).await);
+            assert!(!matches!(failed, AppendError::InDoubt(_)), "{failed}");
+            assert_eq!(world.on_hand(&shop).await, [10, 10]);
+        }
+        // Key free, units back, numbers not burned.
+        let retried = world.sell(&shop, &[(0, 10), (1, 10)], Some("k")).await.unwrap();
+        assert!(!retried.replayed);
+        assert_eq!(world.bus.sales()[0].sequence, 4);
+        world.history_is_sound();
+        assert_eq!(world.registry.find("reservation-0").unwrap().restarts, 0);
+    });
+}
+
+#[test]
+fn a_failed_batch_takes_all_its_sales_back_and_what_was_decided_meanwhile_goes_on() {
+    on_system(async {
+        let (mut shop, mut other) = (Shop::new(1), Shop::new(1));
+        let mut events = shop.opened(10);
+        events.extend(other.opened(10));
+        let world = World::with(events);
+        world.on_hand(&shop).await;
+        world.bus.next(&[Fate::NotDurable]);
+        world.bus.hold();
+        let spawn = |shop: &Shop, count, key: &str| {
+            actix_rt::spawn(world.shards.clone().checkout_owned(ask(shop, &[(0, count)], Some(key))))
+        };
+        let first = [spawn(&shop, 2, "a"), spawn(&other, 2, "a"), spawn(&shop, 3, "b")];
+        world.bus.begun(1).await;
+        let (repeated, next) = (spawn(&shop, 2, "a"), spawn(&shop, 5, "c"));
+        until(|| world.shards.handles()[0].depth() == 5).await;
+        world.bus.release();
+        for answer in first.into_iter().chain([repeated]) {
+            let error = append_error(answer.await.unwrap().unwrap());
+            assert!(matches!(error, AppendError::NotDurable(_)), "{error}");
+        }
+        assert!(next.await.unwrap().unwrap().is_ok());
+        assert_eq!((world.on_hand(&shop).await, world.on_hand(&other).await), (vec![5], vec![10]));
+        world.history_is_sound();
+    });
+}
+
+/// What must hold whenever nobody knows whether a sale was recorded: its key tells.
+async fn the_key_tells(world: &World, shop: &Shop, durable: bool) {
+    let again = world.sell(shop, &[(0, 4)], Some("k")).await.unwrap();
+    assert_eq!(again.replayed, durable);
+    assert_eq!(world.on_hand(shop).await, [6]);
+    assert_eq!(world.bus.sales().iter().map(|event| sale_of(event).id).collect::<Vec<_>>(), [id_of(&again)]);
+    // And it goes on: exactly the rest is for sale.
+    assert!(world.sell(shop, &[(0, 6)], None).await.is_ok());
+    assert!(matches!(world.sell(shop, &[(0, 1)], None).await, Err(Denied::Short(_))));
+    world.history_is_sound();
+}
+
+#[test]
+fn an_append_in_doubt_is_settled_by_what_turns_out_durable() {
+    for durable in [true, false] {
+        on_system(async move {
+            let mut shop = Shop::new(1);
+            let world = World::with(shop.opened(10));
+            world.bus.next(&[Fate::InDoubt { durable }]);
+            let error = append_error(world.sell(&shop, &[(0, 4)], Some("k")).await);
+            assert!(matches!(error, AppendError::InDoubt(_)), "{error}");
+            the_key_tells(&world, &shop, durable).await;
+            assert_eq!(world.registry.find("journal").unwrap().restarts, 1);
+        });
+    }
+}
+
+#[test]
+fn a_journal_writer_that_panics_in_a_commit_leaves_the_sale_in_doubt() {
+    for durable in [true, false] {
+        on_system(async move {
+            let mut shop = Shop::new(1);
+            let world = World::with(shop.opened(10));
+            world.bus.next(&[Fate::Panic { durable }]);
+            let error = append_error(world.sell(&shop, &[(0, 4)], Some("k")).await);
+            assert!(matches!(error, AppendError::InDoubt(_)), "{error}");
+            the_key_tells(&world, &shop, durable).await;
+        });
+    }
+}
+
+#[test]
+fn a_shard_that_panics_while_a_batch_is_with_the_journal_finds_it_again() {
+    for fate in [None, Some(Fate::NotDurable)] {
+        on_system(async move {
+            let mut shop = Shop::new(1);
+            let trap = Arc::new(AtomicBool::new(false));
+            let set = trap.clone();
+            let bus = FakeBus::with(shop.opened(10));
+            let stock: MakeStock = Arc::new(move || Box::new(Trapped(MemoryStock::new(9), set.clone())));
+            let world = World::over(bus, FakeLedger::default(), stock);
+            world.on_hand(&shop).await;
+            world.bus.hold();
+            world.bus.next(fate.as_slice());
+            let sale = actix_rt::spawn(world.shards.clone().checkout_owned(ask(&shop, &[(0, 4)], Some("k"))));
+            world.bus.begun(1).await;
+            trap.store(true, Ordering::Relaxed);
+            let asked = world.shards.stock(shop.id(), shop.units[0].id.0).await;
+            assert!(matches!(asked, Err(AskError::Crashed)), "{asked:?}");
+            assert!(matches!(sale.await.unwrap(), Err(AskError::Crashed)));
+            // The rebuild waits for the journal's word about the batch before it looks.
+            until(|| world.registry.find("reservation-0").is_some_and(|shard| shard.incarnation == 2)).await;
+            world.bus.release();
+            the_key_tells(&world, &shop, fate.is_none()).await;
+        });
+    }
+}
+
+/// Stock that panics once when it is looked at.
+struct Trapped(MemoryStock, Arc<AtomicBool>);
+
+impl HotStock for Trapped {
+    fn load(&mut self, tenant: TenantId, levels: Vec<(StockPlace, Quantity)>) -> Answer<'_, ()> {
+        self.0.load(tenant, levels)
+    }
+    fn reserve<'a>(&'a mut self, tenant: TenantId, command: &'a Reserve) -> Answer<'a, Outcome> {
+        self.0.reserve(tenant, command)
+    }
+    fn settle(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool> {
+        self.0.settle(tenant, sale)
+    }
+    fn void(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool> {
+        self.0.void(tenant, sale)
+    }
+    fn moved<'a>(
+        &'a mut self,
+        tenant: TenantId,
+        movements: &'a [(StockPlace, Quantity)],
+    ) -> Answer<'a, bool> {
+        self.0.moved(tenant, movements)
+    }
+    fn check(&self, tenant: TenantId, place: StockPlace) -> Answer<'_, Option<Level>> {
+        assert!(!self.1.swap(false, Ordering::Relaxed), "the trap is sprung");
+        self.0.check(tenant, place)
+    }
+    fn levels(&self, tenant: TenantId) -> Answer<'_, Vec<(StockPlace, Level)>> {
+        self.0.levels(tenant)
+    }
+    fn key_use(&self, tenant: TenantId, key: KeyHash) -> Answer<'_, Option<KeyUse>> {
+        self.0.key_use(tenant, key)
+    }
+    fn remember_key(&mut self, tenant: TenantId, key: KeyHash, used: KeyUse) -> Answer<'_, ()> {
+        self.0.remember_key(tenant, key, used)
+    }
+    fn forget_keys<'a>(
+        &'a mut self,
+        tenant: TenantId,
+        in_ledger: &'a dyn Fn(SaleId) -> bool,
+    ) -> Answer<'a, ()> {
+        self.0.forget_keys(tenant, in_ledger)
+    }
+}

@@ -1,0 +1,14 @@
+//! Tests of the reservation shard, by subject: in the real kit, over a bus and a ledger that do what they are told.
+
+mod changes;
+mod failures;
+mod keys;
+mod rebuilding;
+mod selling;
+
+use super::*;
+use crate::actors::kit::AskError;
+use crate::actors::testing::*;
+use crate::domain::event::MovementKind;
+use crate::fixtures::{OPENING, Shop, sale_of, whole};
+use futures_util::future::join_all;

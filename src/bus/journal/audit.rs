@@ -1,0 +1,180 @@
+//! The journal's facts, for the checker of the laws.
+//!
+//! The journal is read as of two moments, one before and one after the ledger's, see [`JournalFacts::pin_after`].
+
+use super::{MIGRATIONS, checksum, log};
+use crate::domain::audit::{Detail, Fact, Parked, Part};
+use crate::domain::event::Event;
+use crate::ports::PortError;
+use crate::ports::audit::{FactSource, Sink};
+use crate::sqlite::{port_error, snapshot};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryStreamExt as _};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use std::collections::HashSet;
+use std::path::Path;
+
+/// The journal of an installation, as of two moments.
+pub struct JournalFacts {
+    before: SqliteConnection,
+    after: SqliteConnection,
+    /// The last position as of the first moment.
+    last: u64,
+}
+
+impl JournalFacts {
+    /// Opens the file for reading only.
+    pub async fn open(path: &Path) -> Result<Self, PortError> {
+        let before = snapshot::open(path, MIGRATIONS).await?;
+        Ok(Self { before, after: snapshot::open(path, MIGRATIONS).await?, last: 0 })
+    }
+
+    /// The first moment.
+    pub async fn pin_before(&mut self) -> Result<(), PortError> {
+        snapshot::pin(&mut self.before).await?;
+        self.last = log::last_position(&mut self.before).await.map_err(port_error)?;
+        Ok(())
+    }
+
+    /// The second moment. False when events that came after the first one are trimmed already, so that the two do not
+    /// join; then both are over and have to begin again.
+    pub async fn pin_after(&mut self) -> Result<bool, PortError> {
+        snapshot::pin(&mut self.after).await?;
+        let last = log::last_position(&mut self.after).await.map_err(port_error)?;
+        let sql = "SELECT coalesce(min(position), 0) FROM journal WHERE position > $1";
+        let query = sqlx::query_scalar(sql).bind(super::number(self.last));
+        let next: i64 = query.fetch_one(&mut self.after).await.map_err(port_error)?;
+        if last <= self.last || next.unsigned_abs() == self.last + 1 {
+            return Ok(true);
+        }
+        snapshot::unpin(&mut self.before).await?;
+        snapshot::unpin(&mut self.after).await?;
+        Ok(false)
+    }
+
+    async fn standing(&mut self, sink: Sink<'_>) -> Result<(), PortError> {
+        let sql = "SELECT consumer_group, position FROM positions";
+        // What was confirmed as of the first moment is in every later state of the ledger.
+        for row in sqlx::query(sql).fetch_all(&mut self.before).await.map_err(port_error)? {
+            sink(Fact::GroupPosition { group: text(&row, 0)?, position: whole(&row, 1)? });
+        }
+        let sql = "SELECT position, reason FROM quarantine";
+        for row in sqlx::query(sql).fetch_all(&mut self.after).await.map_err(port_error)? {
+            sink(Fact::Quarantined { position: whole(&row, 0)?, reason: text(&row, 1)? });
+        }
+        let mut unreadable = HashSet::new();
+        // Of both moments: an event leaves the retries for the ledger or for the dead letters in between.
+        for connection in [&mut self.before, &mut self.after] {
+            parked(connection, "retries", &mut unreadable, sink).await?;
+            parked(connection, "dead_letters", &mut unreadable, sink).await?;
+        }
+        Ok(())
+    }
+
+    async fn history(&mut self, sink: Sink<'_>) -> Result<(), PortError> {
+        for (connection, after) in [(&mut self.before, 0), (&mut self.after, super::number(self.last))] {
+            let sql =
+                "SELECT position, kind, payload, checksum FROM journal WHERE position > $1 ORDER BY position";
+            let mut rows = sqlx::query(sql).bind(after).fetch(connection);
+            while let Some(row) = rows.try_next().await.map_err(port_error)? {
+                let (position, kind, payload) = (whole(&row, 0)?, text(&row, 1)?, blob(&row, 2)?);
+                if whole(&row, 3)? != u64::from(checksum(position, kind, payload)) {
+                    let reason = "it does not match its checksum";
+                    sink(Fact::Unreadable { table: "journal", position, reason });
+                    continue;
+                }
+                match Event::decode(kind, payload) {
+                    Ok(event) => sink(Fact::Recorded { position, event: &event }),
+                    Err(error) => {
+                        sink(Fact::Unreadable { table: "journal", position, reason: &error.to_string() })
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn events_about(&mut self, about: &Detail) -> Result<Vec<String>, PortError> {
+        let Some(position) = about.position else { return Ok(Vec::new()) };
+        let sql = "SELECT 'journal', position, kind, payload FROM journal WHERE position = $1
+                   UNION ALL SELECT 'retries', position, kind, payload FROM retries WHERE position = $1
+                   UNION ALL SELECT 'dead letters', position, kind, payload FROM dead_letters WHERE position = $1
+                   UNION ALL SELECT 'quarantine', position, kind, payload FROM quarantine WHERE position = $1";
+        let query = sqlx::query(sql).bind(super::number(position));
+        let mut lines = Vec::new();
+        for row in query.fetch_all(&mut self.after).await.map_err(port_error)? {
+            let payload = String::from_utf8_lossy(blob(&row, 3)?).into_owned();
+            lines.push(format!("{} {position} {}: {payload}", text(&row, 0)?, text(&row, 2)?));
+        }
+        Ok(lines)
+    }
+}
+
+/// The events in one of the two tables that have set them aside.
+async fn parked(
+    connection: &mut SqliteConnection,
+    table: &'static str,
+    unreadable: &mut HashSet<(&'static str, String, u64)>,
+    sink: Sink<'_>,
+) -> Result<(), PortError> {
+    let sql = match table {
+        "retries" => {
+            "SELECT consumer_group, position, attempt, last_error, kind, payload FROM retries ORDER BY 2"
+        }
+        _ => "SELECT consumer_group, position, attempts, cause, kind, payload FROM dead_letters ORDER BY 2",
+    };
+    let mut rows = sqlx::query(sql).fetch(connection);
+    while let Some(row) = rows.try_next().await.map_err(port_error)? {
+        let (group, position) = (text(&row, 0)?, whole(&row, 1)?);
+        match Event::decode(text(&row, 4)?, blob(&row, 5)?) {
+            Ok(event) => {
+                let (attempts, cause) = (whole(&row, 2)?, text(&row, 3)?);
+                let parked = Parked { group, position, attempts, cause, event: &event };
+                sink(if table == "retries" { Fact::Retry(parked) } else { Fact::DeadLetter(parked) });
+            }
+            Err(error) => {
+                if unreadable.insert((table, group.to_owned(), position)) {
+                    sink(Fact::Unreadable { table, position, reason: &error.to_string() });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl FactSource for JournalFacts {
+    fn total(&mut self) -> BoxFuture<'_, Result<u64, PortError>> {
+        async move {
+            let sql = "SELECT count(*) FROM journal";
+            let count: i64 = sqlx::query_scalar(sql).fetch_one(&mut self.after).await.map_err(port_error)?;
+            Ok(count.unsigned_abs())
+        }
+        .boxed()
+    }
+
+    fn facts<'a>(&'a mut self, part: Part, sink: Sink<'a>) -> BoxFuture<'a, Result<(), PortError>> {
+        match part {
+            Part::Standing => self.standing(sink).boxed(),
+            Part::History => self.history(sink).boxed(),
+        }
+    }
+
+    fn evidence<'a>(&'a mut self, about: &'a Detail) -> BoxFuture<'a, Result<Vec<String>, PortError>> {
+        self.events_about(about).boxed()
+    }
+}
+
+fn text(row: &SqliteRow, column: usize) -> Result<&str, PortError> {
+    row.try_get::<Option<&str>, _>(column).map(Option::unwrap_or_default).map_err(port_error)
+}
+
+fn blob(row: &SqliteRow, column: usize) -> Result<&[u8], PortError> {
+    row.try_get::<Option<&[u8]>, _>(column).map(Option::unwrap_or_default).map_err(port_error)
+}
+
+fn whole(row: &SqliteRow, column: usize) -> Result<u64, PortError> {
+    let value: i64 = row.try_get(column).map_err(port_error)?;
+    // No number in the journal is negative; one that is matches nothing.
+    Ok(u64::try_from(value).unwrap_or(u64::MAX))
+}

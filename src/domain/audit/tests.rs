@@ -1,0 +1,126 @@
+use super::*;
+use crate::domain::decimal::Quantity;
+use crate::domain::event::{Body, Movement, MovementKind};
+use crate::domain::ids::EventId;
+use crate::domain::time::Timestamp;
+use uuid::Uuid;
+
+const GROUP: &str = "ledger";
+
+fn tenant() -> TenantId {
+    TenantId(Uuid::from_u128(1))
+}
+
+fn place() -> Place {
+    (UnitId(Uuid::from_u128(2)), LocationId(Uuid::from_u128(3)))
+}
+
+/// An auditor that knows one tenant with one place, applied up to `mark`.
+fn auditor(mark: u64) -> Auditor {
+    let mut auditor = Auditor::new(GROUP, Vec::new());
+    auditor.feed(Fact::Tenant(tenant()));
+    auditor.feed(Fact::Unit(tenant(), place().0));
+    auditor.feed(Fact::Location(tenant(), place().1));
+    auditor.feed(Fact::Applied { tenant: tenant(), sequence: mark });
+    auditor
+}
+
+fn moved(sequence: u64, delta: i64) -> Event {
+    let delta = Quantity::from_units(delta).unwrap();
+    let movements = vec![Movement { unit: place().0, location: place().1, delta }];
+    Event {
+        id: EventId(Uuid::from_u128(9)),
+        tenant: tenant(),
+        sequence,
+        at: Timestamp::from_micros(5),
+        user: "u".into(),
+        request_id: "r".into(),
+        body: Body::StockMoved { kind: MovementKind::Adjustment, reference: "x".into(), movements },
+    }
+}
+
+fn row(id: i64, sequence: u64, before: i64, delta: i64) -> Fact<'static> {
+    Fact::Ledger(LedgerRow {
+        id,
+        tenant: tenant(),
+        place: place(),
+        sequence,
+        kind: "ADJUSTMENT",
+        delta,
+        before,
+        after: before + delta,
+        sale: None,
+        reference: Some("x"),
+        at: 5,
+    })
+}
+
+fn stock(quantity: i64) -> Fact<'static> {
+    Fact::Stock { tenant: tenant(), place: place(), quantity }
+}
+
+fn laws(auditor: Auditor) -> Vec<Law> {
+    auditor.finish().differences.iter().map(|difference| difference.law).collect()
+}
+
+#[test]
+fn a_delivery_that_was_applied_late_is_no_oversell_and_an_oversell_is() {
+    // Event 2 was given up, then applied after event 3, which had sold what it brought.
+    let mut late = auditor(3);
+    [row(1, 1, 0, 10), row(2, 3, 10, -15), row(3, 2, -5, 10), stock(5)]
+        .into_iter()
+        .for_each(|fact| late.feed(fact));
+    assert_eq!(laws(late), []);
+    let mut sold = auditor(3);
+    [row(1, 1, 0, 10), row(2, 2, 10, -15), row(3, 3, -5, 10), stock(5)]
+        .into_iter()
+        .for_each(|fact| sold.feed(fact));
+    assert_eq!(laws(sold), [Law::Oversell]);
+}
+
+#[test]
+fn what_waits_counts_once_wherever_it_is_told() {
+    let (two, three) = (moved(2, -6), moved(3, -3));
+    let park = |position, event| Parked { group: GROUP, position, attempts: 1, cause: "c", event };
+    let told = |on_hand: i64| {
+        let mut auditor = auditor(1);
+        auditor.feed(Fact::GroupPosition { group: GROUP, position: 2 });
+        auditor.feed(Fact::Retry(park(2, &two)));
+        auditor.feed(Fact::DeadLetter(park(2, &two)));
+        auditor.feed(Fact::Recorded { position: 2, event: &two });
+        auditor.feed(Fact::Recorded { position: 3, event: &three });
+        auditor.feed(row(1, 1, 0, on_hand));
+        auditor.feed(stock(on_hand));
+        laws(auditor)
+    };
+    assert_eq!(told(9), []);
+    assert_eq!(told(8), [Law::Oversell]);
+}
+
+#[test]
+fn a_place_that_only_waiting_events_know_is_not_oversold_either() {
+    let event = moved(2, -1);
+    let mut auditor = auditor(1);
+    auditor.feed(Fact::Recorded { position: 2, event: &event });
+    assert_eq!(laws(auditor), [Law::Oversell]);
+}
+
+#[test]
+fn numbers_far_apart_cost_no_memory_for_what_lies_between() {
+    let mut auditor = auditor(u64::MAX);
+    auditor.feed(row(1, 1, 0, 1));
+    auditor.feed(row(2, u64::MAX - 1, 1, 1));
+    auditor.feed(stock(2));
+    assert_eq!(laws(auditor), []);
+}
+
+#[test]
+fn differences_beyond_the_first_hundred_are_counted() {
+    let mut auditor = auditor(1);
+    for position in 0..250 {
+        auditor.feed(Fact::Quarantined { position, reason: "r" });
+    }
+    let report = auditor.finish();
+    assert_eq!((report.differences.len(), report.difference_count, report.by_law[6]), (KEPT, 250, 250));
+    assert!(!report.is_clean());
+}

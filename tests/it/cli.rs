@@ -1,0 +1,5 @@
+//! The command line: what it prints, what it refuses, and that it finds the server that runs.
+
+mod commands;
+mod import;
+mod refusals;
