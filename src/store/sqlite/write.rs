@@ -16,12 +16,20 @@ use futures_util::future::BoxFuture;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Row as _};
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 
 /// The writer. There is one at a time: it belongs to the ledger writer actor.
 pub struct Writer {
+    path: PathBuf,
+    /// None after a failure. SQLite ends a transaction by itself when the disk is full, which the driver does not learn,
+    /// and after a failed commit nobody knows what the file holds: both are opened and read anew.
+    session: Option<Session>,
+}
+
+/// An open file and what is known of it.
+struct Session {
     connection: SqliteConnection,
     marks: HashMap<TenantId, Mark>,
 }
@@ -98,6 +106,20 @@ const HOLE: &str = "INSERT OR IGNORE INTO holes (tenant_id, sequence, cause) VAL
 impl Writer {
     /// Opens a connection of its own.
     pub async fn open(path: &Path) -> Result<Self, PortError> {
+        Ok(Self { path: path.to_owned(), session: Some(Session::open(path).await?) })
+    }
+
+    /// Takes the session out, so that one that fails, or is dropped half-way, is not used again.
+    async fn take_session(&mut self) -> Result<Session, PortError> {
+        match self.session.take() {
+            Some(session) => Ok(session),
+            None => Session::open(&self.path).await,
+        }
+    }
+}
+
+impl Session {
+    async fn open(path: &Path) -> Result<Self, PortError> {
         let mut connection = sqlite::connect(path, &sqlite::durable(path)).await?;
         let mut marks: HashMap<TenantId, Mark> = HashMap::new();
         // With the lock for writing: a commit of the writer before, which may have been cut short, is over then.
@@ -167,7 +189,13 @@ impl Writer {
 
 impl LedgerStore for Writer {
     fn apply<'a>(&'a mut self, batch: &'a [Arc<Event>]) -> BoxFuture<'a, Result<Applied, PortError>> {
-        self.apply_batch(batch).boxed()
+        async move {
+            let mut session = self.take_session().await?;
+            let applied = session.apply_batch(batch).await?;
+            self.session = Some(session);
+            Ok(applied)
+        }
+        .boxed()
     }
 
     fn skip<'a>(
@@ -176,7 +204,13 @@ impl LedgerStore for Writer {
         sequence: u64,
         cause: &'a str,
     ) -> BoxFuture<'a, Result<(), PortError>> {
-        self.skip_event(tenant, sequence, cause).boxed()
+        async move {
+            let mut session = self.take_session().await?;
+            session.skip_event(tenant, sequence, cause).await?;
+            self.session = Some(session);
+            Ok(())
+        }
+        .boxed()
     }
 }
 
