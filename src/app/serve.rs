@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -56,22 +57,33 @@ where
         // A sender that is gone means the same as one that spoke.
         edge_stopped.await.ok();
     }));
-    engine.ready().await?;
-    data_dir.announce(&address.to_string())?;
-    tracing::info!(%address, ms = started.elapsed().as_millis(), "serving");
-    let exporter = actix_rt::spawn(export(engine.registry.clone(), engine.journal.clone(), prometheus));
-    let authenticator = authenticator(config, data_dir.path(), &clock)?;
-    let serving = Serving { address, shards: engine.shards.clone(), authenticator };
-    let companion = actix_rt::spawn(up(serving));
-    let failure = tokio::select! {
-        () = stop => None,
-        failure = engine.failed() => Some(failure),
+    let mut stop = pin!(stop);
+    // A rebuild may take its time; whoever wants the process to end before it is over need not wait for it.
+    let ready = tokio::select! {
+        ready = engine.ready() => ready.map(|()| true)?,
+        () = &mut stop => false,
     };
+    let mut failure = None;
+    let mut companions = Vec::new();
+    if ready {
+        data_dir.announce(&address.to_string())?;
+        tracing::info!(%address, ms = started.elapsed().as_millis(), "serving");
+        companions.push(actix_rt::spawn(export(engine.registry.clone(), engine.journal.clone(), prometheus)));
+        let authenticator = authenticator(config, data_dir.path(), &clock)?;
+        let up = up(Serving { address, shards: engine.shards.clone(), authenticator });
+        companions.push(actix_rt::spawn(async {
+            // It tells its own errors; the server goes on without it.
+            up.await.ok();
+        }));
+        tokio::select! {
+            () = &mut stop => {}
+            gave_up = engine.failed() => failure = Some(gave_up),
+        }
+    }
     tracing::info!("stopping");
-    companion.abort();
+    companions.iter().for_each(actix_rt::task::JoinHandle::abort);
     drop(stop_edge);
     let outcome = edge.await.context("the HTTP edge failed")?;
-    exporter.abort();
     let report = engine.stop(Duration::from_secs(config.server.shutdown_timeout_secs)).await;
     tracing::info!(connections_cut = outcome.cut, clean = report.is_clean(), "stopped");
     match failure {
