@@ -1,12 +1,13 @@
 //! Ending in order.
 
-use crate::support::api::Api;
 use crate::support::eventually;
 use crate::support::ledger::assert_verified;
+use crate::support::process::{Ended, program};
 use crate::support::shop::{PLAIN, Shop, catalogue};
 use crate::support::tills::Tills;
 use blend::client::ClientError;
 use hyper::Method;
+use sqlx::{ConnectOptions as _, Connection as _};
 
 #[tokio::test]
 async fn sigterm_under_load_loses_nothing_and_leaves_nothing_to_do() {
@@ -70,17 +71,38 @@ async fn a_server_comes_back_with_everything_it_had() {
 }
 
 #[tokio::test]
-async fn sigterm_while_it_starts_ends_it() {
+async fn sigterm_is_heard_before_the_shards_are_rebuilt() {
     let shop = Shop::open().await;
     let blend = shop.blend;
     assert!(shop.server.sigterm().await.success());
+    // A catalogue that no shard can read keeps the server at its start for a while.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(blend.data_dir().join("ledger.db"));
+    let mut ledger = options.connect().await.unwrap();
+    let kind = async |kind: &'static str, ledger: &mut sqlx::sqlite::SqliteConnection| {
+        let update = sqlx::query("UPDATE units SET kind = $1 WHERE sku = 'P01'").bind(kind);
+        update.execute(ledger).await.unwrap();
+    };
+    kind("misterio", &mut ledger).await;
+    let log = blend.scratch("starting.log");
+    let mut command = program(&["serve", "--listen", "127.0.0.1:0"]);
+    command.arg("--data-dir").arg(blend.data_dir()).stderr(std::fs::File::create(&log).unwrap());
+    command.envs([("BLEND_SUPERVISION__MAX_RESTARTS", "1000"), ("BLEND_SERVER__SHUTDOWN_TIMEOUT_SECS", "1")]);
+    let mut starting = Ended(command.spawn().unwrap());
+    eventually("a shard is tried again", async || {
+        std::fs::read_to_string(&log).unwrap().contains("rebuilding").then_some(())
+    })
+    .await;
+    let pid = starting.0.id();
+    let kill = std::process::Command::new("sh").arg("-c").arg(format!("kill -TERM {pid}")).status().unwrap();
+    assert!(kill.success());
+    let status = eventually("it ends", async || starting.0.try_wait().unwrap()).await;
+    assert!(status.success(), "{status}: {}", std::fs::read_to_string(&log).unwrap());
+
+    kind("general", &mut ledger).await;
+    ledger.close().await.unwrap();
     let server = blend.serve().await;
-    // As soon as it listens, and again while it stops: once is enough, twice does no harm.
+    // Once is enough, and twice does no harm.
     server.signal("TERM");
-    server.signal("TERM");
-    let mut server = server;
-    assert!(server.ended().await.success());
-    let api = Api::anonymous(&server.url());
-    eventually("the port is free", async || api.send(Method::GET, "/health", &[], "").await.err()).await;
+    assert!(server.sigterm().await.success());
     assert_verified(&blend).await;
 }

@@ -148,8 +148,10 @@ async fn books_that_cannot_be_understood_are_refused_without_a_panic() {
         .await
         .unwrap();
     connection.close().await.unwrap();
+    let impatient = blend.write("blend.toml", "[supervision]\nmax_restarts = 1\n");
     for command in [&SERVE[..], &["tenant", "list"], &["migrate"]] {
-        let said = blend.command(command).await.refused();
+        let args = [command, &["--config", impatient.to_str().unwrap()]].concat();
+        let said = blend.command(&args).await.refused();
         assert!(said.contains("holds a unit kind that this version cannot read"), "{command:?}: {said}");
         assert!(said.lines().last().unwrap().starts_with("blend: "), "{command:?}: {said}");
     }

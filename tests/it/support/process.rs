@@ -153,7 +153,7 @@ pub fn program(args: &[&str]) -> Command {
 }
 
 /// A child that does not outlive its owner.
-struct Ended(Child);
+pub struct Ended(pub Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {

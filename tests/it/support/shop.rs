@@ -66,8 +66,9 @@ pub fn baskets(count: usize) -> String {
 
 /// An open shop.
 pub struct Shop {
-    pub blend: Blend,
+    // Before the installation, so that its log can still be shown when a test fails.
     pub server: Server,
+    pub blend: Blend,
     pub tenant: Uuid,
     /// The cashier's till.
     pub till: Api,
