@@ -34,6 +34,15 @@ const SHARD_LIMIT: Duration = Duration::from_secs(30);
 /// A batch of the ledger may take this long before the writer is considered frozen.
 const LEDGER_LIMIT: Duration = Duration::from_secs(120);
 
+/// How often a supervisor grants an actor that spent its own budget a new one. Few: what a fresh start does not cure
+/// is cured by whoever starts the process, and a file that cannot be read should be said within seconds.
+const GRANTS: RestartPolicy = RestartPolicy {
+    max_restarts: 1,
+    window: Duration::from_secs(300),
+    backoff_min: Duration::from_millis(50),
+    backoff_max: Duration::from_secs(1),
+};
+
 /// The running engine, without its HTTP edge.
 pub struct Engine {
     /// Everyone's vitals.
@@ -67,14 +76,14 @@ impl Engine {
         let registry = Registry::new();
         let policy = restart_policy(config);
         // In start order: who comes later builds on who came before.
-        let root = Supervisor::new("root", Strategy::RestForOne, policy, &registry);
+        let root = Supervisor::new("root", Strategy::RestForOne, GRANTS, &registry);
         let open_log = journal.log();
         let journal_writer = root.start(
             Spec::new("journal", journal_writer::CAPACITY).restart(policy),
             Place::Here,
             move || JournalWriter::new(open_log.clone()),
         );
-        let shards_supervisor = root.child("reservation", Strategy::OneForOne, policy);
+        let shards_supervisor = root.child("reservation", Strategy::OneForOne, GRANTS);
         let ports = Ports {
             journal: JournalHandle::new(journal_writer.clone()),
             history: Arc::new(journal.clone()),
@@ -110,10 +119,12 @@ impl Engine {
         self.root.root_failed()
     }
 
-    /// Waits until every shard answers, which is when its rebuild is over.
+    /// Waits until every shard answers, which is when its rebuild is over, or until supervision gives up on one.
     pub async fn ready(&self) -> anyhow::Result<()> {
-        self.shards.tenants().await.context("a reservation shard did not start")?;
-        Ok(())
+        tokio::select! {
+            tenants = self.shards.tenants() => tenants.map(|_| ()).context("a reservation shard did not start"),
+            failure = self.failed() => Err(failure.into()),
+        }
     }
 
     /// Events that the ledger does not have yet.

@@ -61,9 +61,7 @@ async fn tokens_that_we_did_not_sign_are_worthless() {
     assert_eq!(Api::new(&shop.server.url(), &good).get("/api/v1/productos").await.status, 200);
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let (_, payload) = signed.split_once('.').unwrap();
-    let swap = |text: &str| {
-        if text.starts_with('A') { format!("B{}", &text[1..]) } else { format!("A{}", &text[1..]) }
-    };
+    let swap = |text: &str| format!("{}{}", if text.starts_with('A') { 'B' } else { 'A' }, &text[1..]);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let claims = Claims {
         sub: "ladrón".into(),

@@ -182,7 +182,7 @@ impl World {
     async fn close(self) -> TempDir {
         let Self { dir, log, feed, store, ledger } = self;
         drop((log, feed, store));
-        ledger.close().await;
+        ledger.close().await.unwrap();
         dir
     }
 }

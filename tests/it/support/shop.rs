@@ -162,7 +162,7 @@ impl Shop {
         let stranger = Api::anonymous(&self.server.url());
         eventually("the ledger catches up", async || {
             let ready = stranger.get("/ready").await;
-            (ready.json["checks"]["ledger_lag"]["events"] == Value::from(0)).then_some(())
+            (ready.json["checks"]["ledger_lag"]["events"] == 0).then_some(())
         })
         .await;
     }
