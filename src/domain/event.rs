@@ -145,6 +145,13 @@ impl fmt::Display for MovementKind {
     }
 }
 
+/// Most that one movement may bring: a thousand million wholes. Far from the bound of a quantity, so that no sum of
+/// what may be under way at once gets near it.
+pub const MAX_MOVEMENT: Quantity = match Quantity::from_whole(1_000_000_000) {
+    Some(quantity) => quantity,
+    None => Quantity::ZERO,
+};
+
 /// A change of one unit's stock at one location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Movement {

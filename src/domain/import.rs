@@ -5,7 +5,7 @@
 
 use super::catalogue::{Catalogue, Unit, UnitKind};
 use super::decimal::{Money, Quantity};
-use super::event::{Body, Movement, MovementKind};
+use super::event::{Body, MAX_MOVEMENT, Movement, MovementKind};
 use super::ids::{LocationId, ProductId, UnitId};
 use super::stock::Place;
 use super::tenant::{Location, LocationKind};
@@ -112,7 +112,7 @@ pub enum ImportProblem {
     /// Opening stock for a SKU that is neither known nor in the import.
     #[error("location {location} is given stock of SKU {sku}, which is not in the catalogue")]
     UnknownSku { location: Arc<str>, sku: Arc<str> },
-    /// A negative balance, or a fraction of what is not sold by weight.
+    /// A negative balance, one above [`MAX_MOVEMENT`], or a fraction of what is not sold by weight.
     #[error("opening stock {quantity} of SKU {sku} is not possible")]
     BadStock { sku: Arc<str>, quantity: Quantity },
 }
@@ -133,7 +133,7 @@ pub fn plan(
     let mut given: HashSet<Place> = HashSet::new();
     let mut give = |unit: &Unit, location: LocationId, quantity: Quantity| {
         let impossible = quantity.is_fractional() && !unit.kind.may_be_fractional();
-        if impossible || quantity < Quantity::ZERO {
+        if impossible || quantity < Quantity::ZERO || quantity > MAX_MOVEMENT {
             return Err(ImportProblem::BadStock { sku: unit.sku.clone(), quantity });
         }
         let place = (unit.id, location);
@@ -365,6 +365,7 @@ mod tests {
         assert!(matches!(refusal(vec![taken]), ImportProblem::BarcodeTaken { .. }));
         assert!(matches!(refusal(vec![row("C", None, Some("1.5"))]), ImportProblem::BadStock { .. }));
         assert!(matches!(refusal(vec![row("C", None, Some("-1"))]), ImportProblem::BadStock { .. }));
+        assert!(matches!(refusal(vec![row("C", None, Some("1000000001"))]), ImportProblem::BadStock { .. }));
         let mut unknown = import(vec![]);
         unknown.locations.push(ImportedLocation {
             code: "1".into(),

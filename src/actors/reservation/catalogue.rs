@@ -4,7 +4,7 @@ use super::{Caller, Delivery, Denied, Done, Draft, Msg, NewTenant, Reservation, 
 use crate::actors::kit::{Cx, Fault, Reply};
 use crate::domain::catalogue::Lookup;
 use crate::domain::decimal::Quantity;
-use crate::domain::event::{Body, Event};
+use crate::domain::event::{Body, Event, MAX_MOVEMENT};
 use crate::domain::ids::TenantId;
 use crate::domain::import::{Import, ImportCounts, plan};
 use crate::domain::stock::Place;
@@ -13,6 +13,13 @@ use crate::ports::PortError;
 use std::collections::HashSet;
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// A place with more than this takes no delivery: half of what a quantity can be, so that what is under way at the
+/// same moment cannot reach the bound.
+const FULL: Quantity = match Quantity::from_units(crate::domain::decimal::MAX_UNITS / 2) {
+    Some(quantity) => quantity,
+    None => Quantity::ZERO,
+};
 
 /// Movements of one delivery at most.
 const MOST_MOVEMENTS: usize = 5_000;
@@ -83,22 +90,30 @@ impl Reservation {
         Ok(())
     }
 
-    pub(super) fn receive(
+    pub(super) async fn receive(
         &mut self,
         tenant: TenantId,
         delivery: Delivery,
         caller: Caller,
         reply: Reply<Result<(), Denied>>,
         cx: &mut Cx<Self>,
-    ) {
-        let checked = self.active(tenant).and_then(|state| check_delivery(state, &delivery));
+    ) -> Result<(), Fault> {
+        let mut checked = self.active(tenant).and_then(|state| check_delivery(state, &delivery));
+        for moved in &delivery.movements {
+            let place = (moved.unit, moved.location);
+            if checked.is_ok() && self.stock.check(tenant, place).await?.unwrap_or_default().on_hand > FULL {
+                checked = Err(Denied::Delivery(format!("there is too much of unit {} already", moved.unit)));
+            }
+        }
         if let Err(denied) = checked {
-            return reply.send(Err(denied));
+            reply.send(Err(denied));
+            return Ok(());
         }
         let at = self.moment(tenant);
         let Delivery { kind, reference, movements } = delivery;
         let body = Body::StockMoved { kind, reference, movements };
         self.record(Draft { tenant, at, caller, body, done: Done::Delivery(reply) }, cx);
+        Ok(())
     }
 
     /// Makes a durable event that is no sale part of the state.
@@ -154,9 +169,13 @@ fn check_delivery(state: &TenantState, delivery: &Delivery) -> Result<(), Denied
     if delivery.movements.is_empty() || delivery.movements.len() > MOST_MOVEMENTS {
         return refuse(format!("it must have 1 to {MOST_MOVEMENTS} movements"));
     }
+    let mut places = HashSet::new();
     for moved in &delivery.movements {
-        if moved.delta <= Quantity::ZERO {
-            return refuse(format!("{} of unit {} is not above zero", moved.delta, moved.unit));
+        if moved.delta <= Quantity::ZERO || moved.delta > MAX_MOVEMENT {
+            return refuse(format!("{} of unit {} is not above zero or too much", moved.delta, moved.unit));
+        }
+        if !places.insert((moved.unit, moved.location)) {
+            return refuse(format!("unit {} stands twice for one location", moved.unit));
         }
         let known = matches!(state.catalogue.find(moved.unit.0), Lookup::Unit(unit) if unit.kind.has_stock());
         if !known || !state.locations.iter().any(|location| location.id == moved.location) {

@@ -54,6 +54,9 @@ pub const CAPACITY: usize = 4_096;
 /// Events of one batch to the journal at most; an import is never split.
 const BATCH: usize = 2_048;
 
+/// Rounds that everybody else on the thread gets before a batch is sent.
+const YIELDS: usize = 3;
+
 /// What a shard works with.
 #[derive(Clone)]
 pub struct Ports {
@@ -189,14 +192,25 @@ impl Reservation {
         }
     }
 
-    /// Puts an event into the next batch. The batch is sent behind what is in the mailbox now, so that it takes all
-    /// of that along.
+    /// Puts an event into the next batch.
     fn record(&mut self, draft: Draft, cx: &mut Cx<Self>) {
         self.outbox.push(draft);
-        if self.under_way.is_none() && !self.flush_scheduled {
-            self.flush_scheduled = true;
-            cx.notify(Msg::Flush);
+        self.schedule_flush(cx);
+    }
+
+    /// Sends the next batch once whoever is ready to run on this thread has run: tills that were just answered come
+    /// back with their next sale, and all of them share a commit instead of taking turns in halves.
+    fn schedule_flush(&mut self, cx: &mut Cx<Self>) {
+        if self.under_way.is_some() || self.flush_scheduled || self.outbox.is_empty() {
+            return;
         }
+        self.flush_scheduled = true;
+        let others_first = async {
+            for _ in 0..YIELDS {
+                tokio::task::yield_now().await;
+            }
+        };
+        cx.pipe(others_first, |()| Msg::Flush);
     }
 
     /// Numbers the next batch and hands it to the journal.
@@ -232,7 +246,7 @@ impl Reservation {
             }
             _ => self.settle(batch).await?,
         }
-        self.flush(cx);
+        self.schedule_flush(cx);
         Ok(())
     }
 
@@ -374,7 +388,7 @@ impl Behaviour for Reservation {
                 self.import(tenant, *import, caller, reply, cx).await?;
             }
             Msg::Receive { tenant, delivery, caller, reply } => {
-                self.receive(tenant, delivery, caller, reply, cx)
+                self.receive(tenant, delivery, caller, reply, cx).await?;
             }
             query => self.answer(query, cx).await?,
         }
