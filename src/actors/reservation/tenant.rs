@@ -84,3 +84,57 @@ impl TenantState {
         self.recent.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::decimal::Money;
+    use crate::domain::ids::{EventId, LocationId, TenantId};
+    use crate::domain::sale::{PaymentMethod, Sale};
+    use uuid::Uuid;
+
+    fn state() -> TenantState {
+        let tenant = Tenant {
+            id: TenantId(Uuid::from_u128(1)),
+            name: "Sur".into(),
+            trade: "general".into(),
+            active: true,
+            created_at: Timestamp::from_micros(0),
+        };
+        TenantState::new(tenant, Vec::new())
+    }
+
+    fn sale(sequence: u64) -> (SaleId, Arc<Event>) {
+        let id = SaleId(Uuid::from_u128(sequence.into()));
+        let location = LocationId(Uuid::from_u128(2));
+        let payment = PaymentMethod::Efectivo;
+        let sale = Sale { id, location, payment, total: Money::ZERO, lines: Vec::new() };
+        let event = Event {
+            id: EventId(Uuid::from_u128(3)),
+            tenant: TenantId(Uuid::from_u128(1)),
+            sequence,
+            at: Timestamp::from_micros(0),
+            user: "caja-1".into(),
+            request_id: "r".into(),
+            body: Body::SaleCreated { sale, keyed: None },
+        };
+        (id, Arc::new(event))
+    }
+
+    #[test]
+    fn a_sale_is_recent_until_the_ledger_has_it_whoever_tells_first() {
+        let mut state = state();
+        let ((one, first), (two, second)) = (sale(1), sale(2));
+        state.keep_until_in_ledger(&first);
+        assert!(state.is_recent(one));
+        state.forget(1);
+        assert!(!state.is_recent(one));
+        // The ledger is faster than the answer of the journal.
+        state.forget(2);
+        state.keep_until_in_ledger(&second);
+        assert!(!state.is_recent(two) && state.recent(two).is_none());
+        // Told once more: nothing is remembered of what is long settled.
+        state.forget(2);
+        assert_eq!((state.recent_count(), state.early.len(), state.settled), (0, 0, 2));
+    }
+}
