@@ -14,6 +14,7 @@
 //! A sale is decided at once and in memory; its answer waits for the journal. Everything decided while a batch is
 //! with the journal forms the next batch.
 
+mod batch;
 mod catalogue;
 mod checkout;
 mod handle;
@@ -24,18 +25,17 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 
+use batch::{Done, Draft, Sent, number};
 pub use handle::{Asked, Shards};
 pub use messages::*;
 
 use super::journal_writer::JournalHandle;
 use super::kit::{Behaviour, Cx, Fault, Reply};
 use crate::domain::decimal::Quantity;
-use crate::domain::event::{Body, Event};
+use crate::domain::event::Body;
 use crate::domain::idempotency::KeyFilter;
-use crate::domain::ids::{EventId, SaleId, TenantId};
-use crate::domain::import::ImportCounts;
+use crate::domain::ids::{SaleId, TenantId};
 use crate::domain::saga::{self, Next, Recorded};
-use crate::domain::tenant::Tenant;
 use crate::domain::time::Timestamp;
 use crate::ports::bus::{AppendError, EventHistory};
 use crate::ports::clock::SharedClock;
@@ -46,7 +46,6 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tenant::TenantState;
-use uuid::Uuid;
 
 /// Asks that a shard may have open at once.
 pub const CAPACITY: usize = 4_096;
@@ -104,31 +103,6 @@ pub struct Reservation {
     joined: HashMap<SaleId, Vec<Reply<CheckoutResult>>>,
     counts: Counts,
     metrics: Metrics,
-}
-
-/// An event that has no number yet, and who waits for it.
-struct Draft {
-    tenant: TenantId,
-    at: Timestamp,
-    caller: Caller,
-    body: Body,
-    done: Done,
-}
-
-/// A numbered event with the journal.
-struct Sent {
-    event: Arc<Event>,
-    done: Done,
-}
-
-/// Who waits for an event to be durable.
-enum Done {
-    Sale(Reply<CheckoutResult>),
-    Tenant(Reply<Result<Tenant, Denied>>, Box<Tenant>),
-    Import(Reply<Result<ImportCounts, Denied>>, ImportCounts),
-    Delivery(Reply<Result<(), Denied>>),
-    /// A part of something whose last event carries the reply.
-    Part,
 }
 
 #[derive(Default)]
@@ -342,25 +316,6 @@ impl Reservation {
         }
         Ok(())
     }
-}
-
-/// Gives a draft the next number of its tenant.
-fn number(tenants: &mut HashMap<TenantId, TenantState>, draft: Draft) -> Sent {
-    // A tenant that is being created has no state yet: its first event is number 1.
-    let sequence = tenants.get_mut(&draft.tenant).map_or(1, |state| {
-        state.sequence += 1;
-        state.sequence
-    });
-    let event = Event {
-        id: EventId(Uuid::now_v7()),
-        tenant: draft.tenant,
-        sequence,
-        at: draft.at,
-        user: draft.caller.user,
-        request_id: draft.caller.request_id,
-        body: draft.body,
-    };
-    Sent { event: Arc::new(event), done: draft.done }
 }
 
 impl Behaviour for Reservation {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::sale::Refusal;
+use uuid::Uuid;
 
 #[test]
 fn two_hundred_at_once_sell_exactly_what_there_is() {
