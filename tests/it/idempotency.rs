@@ -111,6 +111,8 @@ async fn keys_that_are_none_are_refused_before_anything_is_sold() {
             "{key:?}"
         );
     }
+    let twice = shop.till.checkout_with_keys(body.clone(), &["a", "b"]).await;
+    assert_eq!((twice.outcome(), twice.wrong_field()), ((422, "validacion"), "Idempotency-Key"));
     let longest = shop.till.checkout(body.clone(), Some(&"x".repeat(255))).await;
     let odd = shop.till.checkout(body, Some("!#$%&'*+-.^_`|~(){}[]<>@,;:\"/?=\\")).await;
     assert_eq!((longest.status, odd.status), (201, 201));

@@ -145,7 +145,7 @@ pub async fn health(api: Arc<Api>, _request: Request) -> Result<Response, ApiErr
     }))
 }
 
-/// `GET /ready`: everything a sale needs works. 503 with the same body when not.
+/// `GET /ready`: everything a sale needs works. 503 with the same checks as details when not.
 pub async fn ready(api: Arc<Api>, _request: Request) -> Result<Response, ApiError> {
     let mut checks = serde_json::Map::new();
     let mut all_run = true;
@@ -159,13 +159,13 @@ pub async fn ready(api: Arc<Api>, _request: Request) -> Result<Response, ApiErro
     let findings = &api.ops.findings;
     checks.insert("journal_file".into(), json!({ "ok": findings.is_empty(), "findings": findings }));
     checks.insert("ledger_lag".into(), json!({ "ok": true, "events": (api.ops.ledger_lag)() }));
-    let (status, word) = match (all_run, findings.is_empty()) {
-        (true, true) => (StatusCode::OK, "ready"),
-        // Damage that was found and reported does not stop the shop.
-        (true, false) => (StatusCode::OK, "degraded"),
-        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
-    };
-    Response::json(status, &json!({ "status": word, "timestamp": api.ops.clock.now(), "checks": checks }))
+    if !all_run {
+        let error = ApiError::unavailable("no_lista", "No todos los actores están en marcha", 1);
+        return Err(error.with_details(json!({ "status": "not_ready", "checks": checks })));
+    }
+    // Damage that was found and reported does not stop the shop.
+    let word = if findings.is_empty() { "ready" } else { "degraded" };
+    Response::ok(&json!({ "status": word, "timestamp": api.ops.clock.now(), "checks": checks }))
 }
 
 /// `GET /metrics`

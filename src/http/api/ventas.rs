@@ -80,7 +80,11 @@ fn checkout_answer(sold: &Sold) -> Result<CheckoutAnswer, ApiError> {
 }
 
 fn read_key(request: &Request) -> Result<Option<IdempotencyKey>, ApiError> {
-    let Some(value) = request.headers.get("idempotency-key") else { return Ok(None) };
+    let mut values = request.headers.get_all("idempotency-key").into_iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(ApiError::field("Idempotency-Key", "repetido", "Debe venir una sola vez"));
+    }
     let key = value.to_str().ok().and_then(|text| IdempotencyKey::parse(text).ok());
     let rule = "Debe tener entre 1 y 255 caracteres ASCII visibles";
     key.map(Some).ok_or_else(|| ApiError::field("Idempotency-Key", "formato", rule))

@@ -74,7 +74,11 @@ impl Api {
 
     /// A checkout, with a key or without.
     pub async fn checkout(&self, body: impl Into<Bytes>, key: Option<&str>) -> Reply {
-        let headers: Vec<_> = key.iter().map(|key| ("idempotency-key", *key)).collect();
+        self.checkout_with_keys(body, key.as_slice()).await
+    }
+
+    pub async fn checkout_with_keys(&self, body: impl Into<Bytes>, keys: &[&str]) -> Reply {
+        let headers: Vec<_> = keys.iter().map(|key| ("idempotency-key", *key)).collect();
         self.send(Method::POST, CHECKOUT, &headers, body).await.unwrap()
     }
 }
