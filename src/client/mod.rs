@@ -197,11 +197,11 @@ impl Connection {
         if let Some(token) = token {
             map.insert(AUTHORIZATION, token.header().clone());
         }
-        if has_body {
-            map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
         for (name, value) in headers {
-            map.insert(name, value.clone());
+            map.append(name, value.clone());
+        }
+        if has_body && !map.contains_key(CONTENT_TYPE) {
+            map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         Ok(request)
     }
