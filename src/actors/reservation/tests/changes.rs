@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::catalogue::UnitKind;
 use crate::domain::decimal::Money;
+use crate::domain::event::{Movement, MovementKind};
 use crate::domain::import::{Import, ImportedUnit};
 
 /// A product of ten of whatever, with five in stock.
@@ -127,5 +128,51 @@ fn a_created_tenant_can_be_used_at_once_and_survives_a_rebuild() {
         let rebuilt = World::with(world.bus.durable());
         assert_eq!(rebuilt.on_hand(&shop).await, [3]);
         assert_eq!(rebuilt.shards.tenants().await.unwrap(), [shop.tenant.clone()]);
+    });
+}
+
+#[test]
+fn a_delivery_adds_what_came_once_it_is_durable_and_never_near_the_bound() {
+    on_system(async {
+        let mut shop = Shop::new(2);
+        let world = World::with(shop.opened(10));
+        let came = |unit: usize, delta: i64| {
+            let (unit, location) = (shop.units[unit].id, shop.here());
+            Movement { unit, location, delta: Quantity::from_units(delta * Quantity::ONE).unwrap() }
+        };
+        let deliver = |movements: Vec<Movement>| {
+            let delivery = Delivery { kind: MovementKind::Purchase, reference: "remito".into(), movements };
+            world.shards.receive(shop.id(), delivery, caller())
+        };
+        world.bus.next(&[Fate::Full]);
+        let failed = deliver(vec![came(0, 5)]).await.unwrap();
+        assert!(matches!(failed, Err(Denied::Append(AppendError::Full(_)))), "{failed:?}");
+        assert_eq!(world.on_hand(&shop).await, [10, 10]);
+        deliver(vec![came(0, 5), came(1, 1)]).await.unwrap().unwrap();
+        assert_eq!(world.on_hand(&shop).await, [15, 11]);
+
+        let stranger = Movement { unit: Shop::new(1).units[0].id, ..came(0, 1) };
+        let elsewhere = Movement { location: Shop::new(1).here(), ..came(0, 1) };
+        let bad = [
+            vec![],
+            vec![came(0, 0)],
+            vec![came(0, -1)],
+            vec![came(0, 1_000_000_001)],
+            vec![came(0, 1), came(0, 1)],
+        ];
+        for movements in bad.into_iter().chain([vec![came(1, 1), stranger], vec![elsewhere]]) {
+            let refused = deliver(movements.clone()).await.unwrap();
+            assert!(matches!(refused, Err(Denied::Delivery(_))), "{movements:?}: {refused:?}");
+        }
+        assert_eq!(world.on_hand(&shop).await, [15, 11]);
+
+        // Full long before a quantity's bound, and the shard lives on.
+        let mut delivered = 0;
+        while deliver(vec![came(0, 1_000_000_000)]).await.unwrap().is_ok() {
+            delivered += 1;
+            assert!(delivered < 10_000, "it never fills");
+        }
+        assert!(world.sell(&shop, &[(0, 1)], None).await.is_ok());
+        world.history_is_sound();
     });
 }
