@@ -1,7 +1,8 @@
 //! The journal writer: makes the events of all shards durable, many in one commit.
 //!
 //! Owns the one [`EventLog`]. While a commit is under way, appends gather; the next commit takes them together (group
-//! commit), each append whole or not at all.
+//! commit), each append whole or not at all. A shard appends in a [`Lane`]: the next batch need not wait until the one
+//! before is durable, for when that fails, what was built on it is given back untried.
 //!
 //! | | |
 //! |---|---|
@@ -17,9 +18,22 @@ use crate::ports::{Open, PortError};
 use metrics::{Counter, Histogram};
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Appends that may wait. Each shard has one at a time, so this is far more than ever wait.
+/// What a lane is told of an append: durable, or why not.
+pub type Verdict = Result<(), NotAppended>;
+
+/// Why an append of a lane is not (known to be) durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAppended {
+    /// The log's own word.
+    Failed(AppendError),
+    /// Not tried, for an earlier append of the lane failed.
+    NotTried,
+}
+
+/// Appends that may wait. Each shard has a few at a time, so this is far more than ever wait.
 pub const CAPACITY: usize = 1_024;
 
 /// Events in one commit at most; an append that is larger on its own still goes whole.
@@ -34,8 +48,10 @@ pub enum Msg {
     Append {
         /// In order.
         events: Vec<Arc<Event>>,
+        /// What it builds on.
+        lane: Arc<Broken>,
         /// Ok means durable.
-        reply: Reply<Result<(), AppendError>>,
+        reply: Reply<Verdict>,
     },
     /// Answered when every append that came before is decided.
     Barrier(Reply<()>),
@@ -56,9 +72,23 @@ pub struct Commit {
     took: Duration,
 }
 
+/// Whether an append of a lane has failed.
+#[derive(Debug, Default)]
+pub struct Broken(AtomicBool);
+
+impl Broken {
+    fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// Who waits for a commit.
 enum Waiting {
-    Append(Reply<Result<(), AppendError>>),
+    Append(Reply<Verdict>, Arc<Broken>),
     Barrier(Reply<()>),
 }
 
@@ -115,6 +145,7 @@ impl JournalWriter {
             cx.pipe(keep, |(log, result)| Msg::Kept(log, result));
             return;
         }
+        self.fail_broken_lanes();
         let (batch, replies) = self.next_group();
         if batch.is_empty() {
             self.log = Some(log);
@@ -127,6 +158,17 @@ impl JournalWriter {
             Commit { log, result, replies, events: batch.len(), took: started.elapsed() }
         };
         cx.pipe(commit, Msg::Committed);
+    }
+
+    /// Gives back what was built on an append that failed.
+    fn fail_broken_lanes(&mut self) {
+        let is_broken =
+            |(_, waiting): &mut (_, Waiting)| matches!(waiting, Waiting::Append(_, lane) if lane.get());
+        for (_, waiting) in self.waiting.extract_if(.., is_broken) {
+            if let Waiting::Append(reply, _) = waiting {
+                reply.send(Err(NotAppended::NotTried));
+            }
+        }
     }
 
     fn next_group(&mut self) -> (Vec<Arc<Event>>, Vec<Waiting>) {
@@ -169,7 +211,13 @@ impl JournalWriter {
 fn answer(replies: Vec<Waiting>, result: &Result<(), AppendError>) {
     for reply in replies {
         match reply {
-            Waiting::Append(reply) => reply.send(result.clone()),
+            Waiting::Append(reply, lane) => {
+                if result.is_err() {
+                    // Before the answer: whoever has it may rely on the rest of the lane failing.
+                    lane.set();
+                }
+                reply.send(result.clone().map_err(NotAppended::Failed));
+            }
             // Dropped, it tells the asker to ask again: only the next log knows what came of the append before it.
             Waiting::Barrier(reply) if matches!(result, Err(AppendError::InDoubt(_))) => drop(reply),
             Waiting::Barrier(reply) => reply.send(()),
@@ -189,7 +237,7 @@ impl Behaviour for JournalWriter {
 
     async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
         match msg {
-            Msg::Append { events, reply } => self.waiting.push((events, Waiting::Append(reply))),
+            Msg::Append { events, lane, reply } => self.waiting.push((events, Waiting::Append(reply, lane))),
             Msg::Barrier(reply) => self.waiting.push((Vec::new(), Waiting::Barrier(reply))),
             Msg::Committed(commit) => self.committed(commit)?,
             Msg::Upkeep => self.upkeep_due = true,
@@ -225,23 +273,45 @@ impl JournalHandle {
         &self.0
     }
 
-    /// Makes events durable. The order of calls is the order on the bus.
-    pub fn append(&self, events: Vec<Arc<Event>>) -> impl Future<Output = Result<(), AppendError>> + use<> {
-        let answer: Answer<_> = self.0.ask(|reply| Msg::Append { events, reply });
-        async move {
-            match answer.await {
-                Ok(result) => result,
-                Err(AskError::Full) => {
-                    Err(AppendError::NotDurable("the journal writer's mailbox is full".into()))
-                }
-                Err(error) => Err(AppendError::InDoubt(error.to_string())),
-            }
-        }
+    /// A lane of its own.
+    pub fn lane(&self) -> Lane {
+        Lane { journal: self.0.clone(), broken: Arc::default() }
     }
 
     /// Waits until every append made before is decided.
     pub async fn barrier(&self) -> Result<(), AskError> {
         self.0.ask_when_room(Msg::Barrier).await
+    }
+}
+
+/// Appends that build on each other: when one is not recorded, none that was or will be sent after it is even tried.
+pub struct Lane {
+    journal: Handle<JournalWriter>,
+    broken: Arc<Broken>,
+}
+
+impl Lane {
+    /// Whether an append of it failed: it takes no other any more.
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// Makes events durable. The order of calls is the order on the bus.
+    pub fn append(&self, events: Vec<Arc<Event>>) -> impl Future<Output = Verdict> + use<> {
+        let lane = self.broken.clone();
+        let answer: Answer<_> = self.journal.ask(|reply| Msg::Append { events, lane, reply });
+        if answer.is_refused() {
+            self.broken.set();
+        }
+        async move {
+            match answer.await {
+                Ok(result) => result,
+                Err(AskError::Full) => Err(NotAppended::Failed(AppendError::NotDurable(
+                    "the journal writer's mailbox is full".into(),
+                ))),
+                Err(error) => Err(NotAppended::Failed(AppendError::InDoubt(error.to_string()))),
+            }
+        }
     }
 }
 

@@ -24,9 +24,9 @@ impl Writer {
         Self { bus, journal: JournalHandle::new(handle), shop: Shop::new(1), _root: root }
     }
 
-    fn append(&mut self, count: usize) -> impl Future<Output = Result<(), AppendError>> + use<> {
+    fn append(&mut self, count: usize) -> impl Future<Output = Verdict> + use<> {
         let events = (0..count).map(|_| self.shop.sold(1)).collect();
-        self.journal.append(events)
+        self.journal.lane().append(events)
     }
 
     fn sequences(&self) -> Vec<u64> {
@@ -119,8 +119,8 @@ fn an_append_in_doubt_restarts_the_writer_and_later_appends_work() {
         let barrier = actix_rt::spawn(async move { journal.barrier().await });
         super::super::testing::until(|| writer.journal.inner().depth() == 3).await;
         writer.bus.release();
-        assert!(matches!(doubtful.await, Err(AppendError::InDoubt(_))));
-        assert!(matches!(waiting.await, Err(AppendError::InDoubt(_))));
+        assert!(matches!(doubtful.await, Err(NotAppended::Failed(AppendError::InDoubt(_)))));
+        assert!(matches!(waiting.await, Err(NotAppended::Failed(AppendError::InDoubt(_)))));
         assert!(barrier.await.unwrap().is_err(), "nothing is decided");
         assert_eq!(writer.append(1).await, Ok(()));
         assert_eq!(writer.journal.barrier().await, Ok(()));
@@ -143,8 +143,8 @@ fn a_barrier_in_the_group_that_is_in_doubt_is_not_answered_as_passed() {
         let bus = writer.bus.clone();
         bus.next(&[Fate::NotDurable, Fate::InDoubt { durable: false }]);
         writer.bus.release();
-        assert!(matches!(first.await, Err(AppendError::NotDurable(_))));
-        assert!(matches!(second.await, Err(AppendError::InDoubt(_))));
+        assert!(matches!(first.await, Err(NotAppended::Failed(AppendError::NotDurable(_)))));
+        assert!(matches!(second.await, Err(NotAppended::Failed(AppendError::InDoubt(_)))));
         assert!(barrier.await.unwrap().is_err());
     });
 }
@@ -154,10 +154,50 @@ fn a_failed_append_fails_alone() {
     on_system(async {
         let mut writer = Writer::start();
         writer.bus.next(&[Fate::NotDurable, Fate::Full]);
-        assert!(matches!(writer.append(2).await, Err(AppendError::NotDurable(_))));
-        assert!(matches!(writer.append(2).await, Err(AppendError::Full(_))));
+        assert!(matches!(writer.append(2).await, Err(NotAppended::Failed(AppendError::NotDurable(_)))));
+        assert!(matches!(writer.append(2).await, Err(NotAppended::Failed(AppendError::Full(_)))));
         assert_eq!(writer.append(1).await, Ok(()));
         assert_eq!((writer.bus.opened(), writer.sequences()), (1, vec![5]));
+    });
+}
+
+#[test]
+fn what_builds_on_a_failed_append_is_not_tried_and_other_lanes_go_on() {
+    on_system(async {
+        let mut writer = Writer::start();
+        let (lane, other) = (writer.journal.lane(), writer.journal.lane());
+        writer.bus.next(&[Fate::NotDurable]);
+        writer.bus.hold();
+        let first = lane.append(vec![writer.shop.sold(1)]);
+        writer.bus.begun(1).await;
+        let second = lane.append(vec![writer.shop.sold(1)]);
+        let elsewhere = other.append(vec![writer.shop.sold(1)]);
+        writer.bus.release();
+        assert!(matches!(first.await, Err(NotAppended::Failed(AppendError::NotDurable(_)))));
+        // Sent by one who does not know yet.
+        let third = lane.append(vec![writer.shop.sold(1)]);
+        assert_eq!((second.await, third.await), (Err(NotAppended::NotTried), Err(NotAppended::NotTried)));
+        assert_eq!(elsewhere.await, Ok(()));
+        assert!(lane.is_broken() && !other.is_broken());
+        assert_eq!((writer.append(1).await, writer.sequences()), (Ok(()), vec![3, 5]));
+    });
+}
+
+#[test]
+fn an_append_that_found_no_room_breaks_its_lane_at_once() {
+    on_system(async {
+        let mut writer = Writer::start();
+        writer.bus.hold();
+        let accepted: Vec<_> = (0..CAPACITY).map(|_| writer.append(1)).collect();
+        let lane = writer.journal.lane();
+        let refused = lane.append(vec![writer.shop.sold(1)]);
+        writer.bus.release();
+        assert!(join_all(accepted).await.iter().all(Result::is_ok));
+        // There is room again by now, but not for what builds on what was refused.
+        let next = lane.append(vec![writer.shop.sold(1)]);
+        assert!(matches!(refused.await, Err(NotAppended::Failed(AppendError::NotDurable(_)))));
+        assert_eq!(next.await, Err(NotAppended::NotTried));
+        assert_eq!(writer.bus.durable().len(), CAPACITY);
     });
 }
 
@@ -168,7 +208,7 @@ fn a_full_mailbox_refuses_with_certainty() {
         writer.bus.hold();
         let accepted: Vec<_> = (0..CAPACITY).map(|_| writer.append(1)).collect();
         let refused = writer.append(1).await;
-        assert!(matches!(refused, Err(AppendError::NotDurable(_))), "{refused:?}");
+        assert!(matches!(refused, Err(NotAppended::Failed(AppendError::NotDurable(_)))), "{refused:?}");
         writer.bus.release();
         assert!(join_all(accepted).await.iter().all(Result::is_ok));
         assert_eq!(writer.bus.durable().len(), CAPACITY);

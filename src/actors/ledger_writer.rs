@@ -30,14 +30,21 @@ use std::time::{Duration, Instant};
 pub const CAPACITY: usize = 16;
 
 /// Events in one transaction at most.
-pub const BATCH_EVENTS: usize = 8_192;
+pub const BATCH_EVENTS: usize = 16_384;
 
 /// Rows of one transaction, about; a single event may be larger.
-pub const BATCH_WEIGHT: usize = 40_000;
+pub const BATCH_WEIGHT: usize = 80_000;
 
 /// From the beginning of one batch to that of the next, at least. A transaction costs a sync and a handful of
 /// statements whatever its size; at ten a second that is nothing, and "procesando" lasts a tenth of a second at most.
 const BETWEEN_BATCHES: Duration = Duration::from_millis(100);
+
+/// The same after a batch of [`BUSY_BATCH`] events or more. Keys and units come in random order, so a batch touches
+/// nearly every page of their indexes; one that is five times as large writes hardly more of them.
+const BETWEEN_BUSY_BATCHES: Duration = Duration::from_millis(500);
+
+/// Ten thousand events a second.
+const BUSY_BATCH: usize = 1_000;
 
 /// How long to wait before a batch that met passing trouble is tried again.
 const AGAIN: BackoffPolicy = BackoffPolicy::doubling(Duration::from_millis(50), Duration::from_secs(5));
@@ -294,7 +301,9 @@ impl Behaviour for LedgerWriter {
             Msg::Fetched(feed, fetched) => {
                 self.feed = Some(feed);
                 let fetched = fetched?;
-                self.next_batch_from = tokio::time::Instant::now() + BETWEEN_BATCHES;
+                let busy = fetched.len() >= BUSY_BATCH;
+                self.next_batch_from =
+                    tokio::time::Instant::now() + if busy { BETWEEN_BUSY_BATCHES } else { BETWEEN_BATCHES };
                 if fetched.is_empty() && cx.shutting_down() {
                     return Ok(());
                 }

@@ -117,6 +117,11 @@ impl<R> Answer<R> {
     pub(crate) fn refused(why: AskError) -> Self {
         Self(Waiting::Refused(why))
     }
+
+    /// Whether the message was not accepted: nothing happened, and the answer says why.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.0, Waiting::Refused(_))
+    }
 }
 
 impl<R> Future for Answer<R> {

@@ -1,6 +1,7 @@
 //! What is decided and on its way to the journal.
 
 use super::{Caller, CheckoutResult, Denied, TenantState};
+use crate::actors::journal_writer::Verdict;
 use crate::actors::kit::Reply;
 use crate::domain::event::{Body, Event};
 use crate::domain::ids::{EventId, TenantId};
@@ -24,6 +25,23 @@ pub struct Draft {
 pub struct Sent {
     pub event: Arc<Event>,
     pub done: Done,
+}
+
+/// Numbered events that went to the journal together.
+pub struct UnderWay {
+    pub number: u64,
+    pub sent: Vec<Sent>,
+    /// What the journal said, kept until it has spoken about every batch before.
+    pub outcome: Option<Verdict>,
+}
+
+impl Sent {
+    /// Without its number again.
+    pub fn taken_back(self) -> Draft {
+        let event = Arc::unwrap_or_clone(self.event);
+        let caller = Caller { user: event.user, request_id: event.request_id };
+        Draft { tenant: event.tenant, at: event.at, caller, body: event.body, done: self.done }
+    }
 }
 
 /// Who waits for an event to be durable.

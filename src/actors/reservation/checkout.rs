@@ -182,7 +182,7 @@ impl Reservation {
 
     fn is_under_way(&self, sale: SaleId) -> bool {
         let is_it = |body: &Body| matches!(body, Body::SaleCreated { sale: other, .. } if other.id == sale);
-        self.under_way.iter().flatten().any(|sent| is_it(&sent.event.body))
+        self.under_way.iter().flat_map(|batch| &batch.sent).any(|sent| is_it(&sent.event.body))
             || self.outbox.iter().any(|draft| is_it(&draft.body))
     }
 

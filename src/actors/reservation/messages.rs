@@ -1,5 +1,6 @@
 //! What reservation shards are asked, and what they answer.
 
+use super::super::journal_writer::Verdict;
 use super::super::kit::Reply;
 use crate::domain::catalogue::Unit;
 use crate::domain::decimal::Quantity;
@@ -252,8 +253,8 @@ pub enum Msg {
     InLedger(Vec<Written>),
     /// Send what has gathered.
     Flush,
-    /// The journal has decided about the batch under way.
-    Appended(Result<(), AppendError>),
+    /// The journal has decided about the batch of this number.
+    Appended(u64, Verdict),
     /// The ledger said what it knows of a key.
     KeyLooked {
         checkout: Box<Checkout>,

@@ -9,10 +9,11 @@
 //! | mailbox | [`CAPACITY`] asks, each counted until it is answered, so it bounds what waits for the journal too |
 //! | restart | with back-off; rebuilds; what was under way is answered as unknown and found again by its key |
 //! | messages in | from the edge and the command line ([`Shards`]), from the ledger writer ([`Msg::InLedger`]) |
-//! | messages out | appends to the journal writer, one batch at a time |
+//! | messages out | appends to the journal writer, [`UNDER_WAY`] batches at a time |
 //!
-//! A sale is decided at once and in memory; its answer waits for the journal. Everything decided while a batch is
-//! with the journal forms the next batch.
+//! A sale is decided at once and in memory; its answer waits for the journal. Batches go out in one lane, so that the
+//! next is already at the journal writer when a commit ends; if one is not recorded, those behind it come back untried
+//! and go out again under new numbers.
 
 mod batch;
 mod catalogue;
@@ -25,14 +26,14 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 
-use batch::{Done, Draft, Sent, number};
+use batch::{Done, Draft, Sent, UnderWay, number};
 pub use handle::{Asked, Shards};
 pub use messages::*;
 
-use super::journal_writer::JournalHandle;
+use super::journal_writer::{JournalHandle, Lane, NotAppended, Verdict};
 use super::kit::{Behaviour, Cx, Fault, Reply};
 use crate::domain::decimal::Quantity;
-use crate::domain::event::Body;
+use crate::domain::event::{Body, Event};
 use crate::domain::idempotency::KeyFilter;
 use crate::domain::ids::{SaleId, TenantId};
 use crate::domain::saga::{self, Next, Recorded};
@@ -43,7 +44,7 @@ use crate::ports::ledger::LedgerReader;
 use crate::ports::stock::HotStock;
 use metrics::Counter;
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tenant::TenantState;
 
@@ -52,6 +53,9 @@ pub const CAPACITY: usize = 4_096;
 
 /// Events of one batch to the journal at most; an import is never split.
 const BATCH: usize = 2_048;
+
+/// Batches with the journal at most.
+const UNDER_WAY: usize = 4;
 
 /// Rounds that everybody else on the thread gets before a batch is sent.
 const YIELDS: usize = 3;
@@ -95,8 +99,10 @@ pub struct Reservation {
     /// Decided and not yet sent to the journal.
     outbox: Vec<Draft>,
     flush_scheduled: bool,
-    /// With the journal.
-    under_way: Option<Vec<Sent>>,
+    /// With the journal, in order.
+    under_way: VecDeque<UnderWay>,
+    lane: Lane,
+    batches: u64,
     /// How often keys may have been forgotten: what the ledger said of a key before that has to be asked again.
     forgettings: u64,
     /// Repeated requests that wait for a sale under way.
@@ -128,6 +134,7 @@ impl Reservation {
             |reason: &'static str| metrics::counter!("blend_sales_refused_total", "reason" => reason);
         Self {
             filter: KeyFilter::for_keys(settings.filter_keys),
+            lane: ports.journal.lane(),
             ports,
             settings,
             stock,
@@ -135,7 +142,8 @@ impl Reservation {
             filter_complete: false,
             outbox: Vec::new(),
             flush_scheduled: false,
-            under_way: None,
+            under_way: VecDeque::new(),
+            batches: 0,
             forgettings: 0,
             joined: HashMap::new(),
             counts: Counts::default(),
@@ -175,7 +183,7 @@ impl Reservation {
     /// Sends the next batch once whoever is ready to run on this thread has run: tills that were just answered come
     /// back with their next sale, and all of them share a commit instead of taking turns in halves.
     fn schedule_flush(&mut self, cx: &mut Cx<Self>) {
-        if self.under_way.is_some() || self.flush_scheduled || self.outbox.is_empty() {
+        if self.flush_scheduled || !self.may_send() {
             return;
         }
         self.flush_scheduled = true;
@@ -187,41 +195,103 @@ impl Reservation {
         cx.pipe(others_first, |()| Msg::Flush);
     }
 
+    /// Whether there is something to send and room for it. After a failure the numbers of everything under way are
+    /// given out again, so all of it has to be back first.
+    fn may_send(&self) -> bool {
+        let most = if self.lane.is_broken() { 1 } else { UNDER_WAY };
+        !self.outbox.is_empty() && self.under_way.len() < most
+    }
+
     /// Numbers the next batch and hands it to the journal.
     fn flush(&mut self, cx: &mut Cx<Self>) {
         self.flush_scheduled = false;
-        if self.under_way.is_some() || self.outbox.is_empty() {
+        if !self.may_send() {
             return;
+        }
+        if self.lane.is_broken() {
+            self.lane = self.ports.journal.lane();
         }
         let mut size = self.outbox.len().min(BATCH);
         // Never between the parts of one import: they are durable together or not at all.
         while size < self.outbox.len() && matches!(self.outbox[size - 1].done, Done::Part) {
             size += 1;
         }
-        let batch: Vec<Sent> =
+        let sent: Vec<Sent> =
             self.outbox.drain(..size).map(|draft| number(&mut self.tenants, draft)).collect();
-        let events = batch.iter().map(|sent| sent.event.clone()).collect();
-        self.under_way = Some(batch);
-        cx.pipe(self.ports.journal.append(events), Msg::Appended);
+        let events = sent.iter().map(|sent| sent.event.clone()).collect();
+        self.batches += 1;
+        let number = self.batches;
+        self.under_way.push_back(UnderWay { number, sent, outcome: None });
+        cx.pipe(self.lane.append(events), move |result| Msg::Appended(number, result));
     }
 
-    async fn appended(&mut self, result: Result<(), AppendError>, cx: &mut Cx<Self>) -> Result<(), Fault> {
-        let batch = self.under_way.take().unwrap_or_default();
+    /// Takes in what the journal decided, batch by batch in the order in which they were sent.
+    async fn appended(&mut self, number: u64, verdict: Verdict, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        if let Some(batch) = self.under_way.iter_mut().find(|batch| batch.number == number) {
+            batch.outcome = Some(verdict);
+        }
+        let mut untried = 0;
+        while self.next_is_decided() {
+            let Some(UnderWay { sent, outcome: Some(verdict), .. }) = self.under_way.pop_front() else {
+                break;
+            };
+            let result = match verdict {
+                Ok(()) => Ok(()),
+                Err(NotAppended::Failed(error)) => Err(error),
+                Err(NotAppended::NotTried) => {
+                    let drafts = self.take_back(sent);
+                    let count = drafts.len();
+                    self.outbox.splice(untried..untried, drafts);
+                    untried += count;
+                    continue;
+                }
+            };
+            self.decided(sent, result).await?;
+        }
+        self.schedule_flush(cx);
+        Ok(())
+    }
+
+    /// Whether the oldest batch under way can be dealt with. One that failed waits for all behind it: their numbers
+    /// are given out again with its own.
+    fn next_is_decided(&self) -> bool {
+        match self.under_way.front().map(|batch| &batch.outcome) {
+            None | Some(None) => false,
+            Some(Some(Ok(()) | Err(NotAppended::Failed(AppendError::InDoubt(_))))) => true,
+            Some(Some(Err(_))) => self.under_way.iter().all(|batch| batch.outcome.is_some()),
+        }
+    }
+
+    /// Makes drafts again of a batch that was not tried.
+    fn take_back(&mut self, batch: Vec<Sent>) -> Vec<Draft> {
+        for sent in &batch {
+            self.give_back_number(&sent.event);
+        }
+        batch.into_iter().map(Sent::taken_back).collect()
+    }
+
+    /// An event that is not recorded leaves its number to the next one.
+    fn give_back_number(&mut self, event: &Event) {
+        if let Some(state) = self.tenants.get_mut(&event.tenant) {
+            // No event behind it is recorded either, and nothing is sent until the last of them is back.
+            state.sequence = state.sequence.min(event.sequence - 1);
+        }
+    }
+
+    async fn decided(&mut self, batch: Vec<Sent>, result: Result<(), AppendError>) -> Result<(), Fault> {
         let recorded = match &result {
             Ok(()) => Recorded::Durable,
             Err(AppendError::NotDurable(_) | AppendError::Full(_)) => Recorded::NotDurable,
             Err(AppendError::InDoubt(_)) => Recorded::InDoubt,
         };
         match (saga::after_record(recorded), result) {
-            (Next::Void, Err(error)) => self.void(batch, &error).await?,
+            (Next::Void, Err(error)) => self.void(batch, &error).await,
             (Next::Rebuild, Err(error)) => {
                 self.deny(batch, &error);
-                return Err(Fault::new(error.to_string()));
+                Err(Fault::new(error.to_string()))
             }
-            _ => self.settle(batch).await?,
+            _ => self.settle(batch).await,
         }
-        self.schedule_flush(cx);
-        Ok(())
     }
 
     async fn settle(&mut self, batch: Vec<Sent>) -> Result<(), Fault> {
@@ -265,10 +335,7 @@ impl Reservation {
             if let Body::SaleCreated { sale, .. } = &sent.event.body {
                 self.stock.void(sent.event.tenant, sale.id).await?;
             }
-            if let Some(state) = self.tenants.get_mut(&sent.event.tenant) {
-                // Batches go one at a time, so the numbers of this one are the last that were given.
-                state.sequence = sent.event.sequence - 1;
-            }
+            self.give_back_number(&sent.event);
             // Of its own import only: a sale that fails says nothing about one that waits in the outbox.
             if matches!(sent.done, Done::Import(..)) {
                 self.end_change(sent.event.tenant);
@@ -335,7 +402,7 @@ impl Behaviour for Reservation {
                 self.key_looked(checkout, reply, found, as_of, cx).await?;
             }
             Msg::Flush => self.flush(cx),
-            Msg::Appended(result) => self.appended(result, cx).await?,
+            Msg::Appended(number, result) => self.appended(number, result, cx).await?,
             Msg::InLedger(written) => self.in_ledger(written).await?,
             Msg::KnownKeys(page) => self.known_keys(page, cx),
             Msg::CreateTenant { new, caller, reply } => self.create_tenant(*new, caller, reply, cx),
@@ -355,7 +422,7 @@ impl Behaviour for Reservation {
         json!({
             "tenants": self.tenants.len(), "sold": counts.sold, "short": counts.short,
             "replayed": counts.replayed, "refused": counts.refused, "key_lookups": counts.key_lookups,
-            "waiting_for_journal": self.outbox.len() + self.under_way.as_ref().map_or(0, Vec::len),
+            "waiting_for_journal": self.outbox.len() + self.under_way.iter().map(|batch| batch.sent.len()).sum::<usize>(),
             "waiting_for_ledger": self.tenants.values().map(TenantState::recent_count).sum::<usize>(),
             "key_filter_complete": self.filter_complete,
         })

@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// A checkpoint every 64 MiB of write-ahead log, for the same pages are written again and again. No till waits for it.
+const CHECKPOINT_PAGES: &str = "16000";
+
 /// The writer. There is one at a time: it belongs to the ledger writer actor.
 pub struct Writer {
     path: PathBuf,
@@ -120,7 +123,9 @@ impl Writer {
 
 impl Session {
     async fn open(path: &Path) -> Result<Self, PortError> {
-        let mut connection = sqlite::connect(path, &sqlite::durable(path)).await?;
+        let mut connection =
+            sqlite::connect(path, &sqlite::durable(path).pragma("wal_autocheckpoint", CHECKPOINT_PAGES))
+                .await?;
         let mut marks: HashMap<TenantId, Mark> = HashMap::new();
         // With the lock for writing: a commit of the writer before, which may have been cut short, is over then.
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(port_error)?;

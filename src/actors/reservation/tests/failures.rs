@@ -29,7 +29,7 @@ fn an_append_that_failed_for_certain_is_undone_entirely() {
 }
 
 #[test]
-fn a_failed_batch_takes_all_its_sales_back_and_what_was_decided_meanwhile_goes_on() {
+fn a_failed_batch_takes_all_its_sales_back_and_the_batches_behind_it_go_out_again() {
     on_system(async {
         let (mut shop, mut other) = (Shop::new(1), Shop::new(1));
         let mut events = shop.opened(10);
@@ -43,17 +43,37 @@ fn a_failed_batch_takes_all_its_sales_back_and_what_was_decided_meanwhile_goes_o
         };
         let first = [spawn(&shop, 2, "a"), spawn(&other, 2, "a"), spawn(&shop, 3, "b")];
         world.bus.begun(1).await;
-        let (repeated, next) = (spawn(&shop, 2, "a"), spawn(&shop, 5, "c"));
-        until(|| world.shards.handles()[0].depth() == 5).await;
+        let repeated = spawn(&shop, 2, "a");
+        let mut behind = Vec::new();
+        // One batch each, of which as many as allowed go to the journal writer and the rest stays.
+        for sent in 1..=5 {
+            behind.push(spawn(&shop, 1, &format!("c{sent}")));
+            let at_the_writer = 1 + sent.min(UNDER_WAY - 1);
+            until(|| world.shards.handles()[0].depth() == 4 + sent).await;
+            until(|| world.registry.find("journal").unwrap().mailbox_depth == at_the_writer).await;
+        }
         world.bus.release();
         for answer in first.into_iter().chain([repeated]) {
             let error = append_error(answer.await.unwrap().unwrap());
             assert!(matches!(error, AppendError::NotDurable(_)), "{error}");
         }
-        assert!(next.await.unwrap().unwrap().is_ok());
+        // Those behind it were not tried: they go out again, in their order.
+        for answer in behind {
+            assert!(answer.await.unwrap().unwrap().is_ok());
+        }
+        let keys = world.bus.sales().iter().map(|event| key_of(event)).collect::<Vec<_>>();
+        assert_eq!(keys, ["c1", "c2", "c3", "c4", "c5"]);
         assert_eq!((world.on_hand(&shop).await, world.on_hand(&other).await), (vec![5], vec![10]));
+        assert!(world.sell(&shop, &[(0, 1)], Some("c1")).await.is_ok_and(|sold| sold.replayed));
         world.history_is_sound();
     });
+}
+
+fn key_of(event: &Event) -> String {
+    match &event.body {
+        Body::SaleCreated { keyed: Some((key, _)), .. } => key.as_str().to_owned(),
+        other => panic!("no sale with a key: {other:?}"),
+    }
 }
 
 /// What must hold whenever nobody knows whether a sale was recorded: its key tells.
