@@ -23,6 +23,12 @@ pub struct Config {
     pub engine: Engine,
     /// The embedded bus.
     pub journal: Journal,
+    /// Where ledger and catalogue rest.
+    pub ledger: Ledger,
+    /// The hot tier.
+    pub stock: Stock,
+    /// The broker.
+    pub bus: Bus,
     /// Restarts and freezes.
     pub supervision: Supervision,
     /// Logging.
@@ -75,6 +81,32 @@ pub struct Journal {
     pub tail_events: usize,
     pub tail_mib: usize,
     pub retry_secs: Vec<u64>,
+}
+
+/// Where ledger and catalogue rest.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ledger {
+    pub url: Hidden,
+    pub max_connections: u32,
+    pub timeout_secs: u64,
+}
+
+/// The hot tier.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stock {
+    pub url: Hidden,
+    pub timeout_ms: u64,
+}
+
+/// The broker.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bus {
+    pub url: Hidden,
+    pub prefetch: u16,
+    pub confirm_timeout_secs: u64,
 }
 
 /// Restarts and freezes.
@@ -141,8 +173,24 @@ pub enum ConfigError {
     Rule(&'static str, &'static str),
 }
 
+/// The names under which servers are usually told to a program. The program's own names win.
+fn usual_names() -> Env {
+    Env::raw().only(&["DATABASE_URL", "REDIS_URL", "RABBITMQ_URL"]).map(|name| match name.as_str() {
+        name if name.eq_ignore_ascii_case("database_url") => "ledger.url".into(),
+        name if name.eq_ignore_ascii_case("redis_url") => "stock.url".into(),
+        _ => "bus.url".into(),
+    })
+}
+
+fn is_url_of(url: &Hidden, schemes: &[&str]) -> bool {
+    let url = url.reveal();
+    url.is_empty()
+        || schemes.iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://")))
+}
+
 impl Config {
-    /// Reads defaults, `file` if given, and the environment (`BLEND_SECTION__KEY`).
+    /// Reads defaults, `file` if given, and the environment (`BLEND_SECTION__KEY`, and the usual names of server
+    /// addresses).
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         if let Some(file) = file {
@@ -152,7 +200,7 @@ impl Config {
         }
         // BLEND_CONFIG, BLEND_URL and BLEND_TOKEN belong to the command line.
         let environment = Env::prefixed("BLEND_").ignore(&["config", "url", "token"]).split("__");
-        let config: Self = figment.merge(environment).extract().map_err(Box::new)?;
+        let config: Self = figment.merge(usual_names()).merge(environment).extract().map_err(Box::new)?;
         config.check()?;
         Ok(config)
     }
@@ -177,77 +225,29 @@ impl Config {
         rule(self.server.max_body_bytes >= 1_024, "server.max_body_bytes", "must be at least 1024")?;
         rule(self.journal.max_mib >= 1, "journal.max_mib", "must be at least 1")?;
         rule(self.journal.max_backlog >= 1, "journal.max_backlog", "must be at least 1")?;
+        rule(
+            is_url_of(&self.ledger.url, &["postgres", "postgresql"]),
+            "ledger.url (DATABASE_URL)",
+            "must begin with postgres://",
+        )?;
+        rule(
+            is_url_of(&self.stock.url, &["redis", "rediss"]),
+            "stock.url (REDIS_URL)",
+            "must begin with redis:// or rediss://",
+        )?;
+        rule(
+            is_url_of(&self.bus.url, &["amqp", "amqps"]),
+            "bus.url (RABBITMQ_URL)",
+            "must begin with amqp:// or amqps://",
+        )?;
+        rule(self.ledger.max_connections >= 2, "ledger.max_connections", "must be at least 2")?;
+        rule(self.ledger.timeout_secs >= 1, "ledger.timeout_secs", "must be at least 1")?;
+        rule(self.stock.timeout_ms >= 10, "stock.timeout_ms", "must be at least 10")?;
+        rule(self.bus.prefetch >= 1, "bus.prefetch", "must be at least 1")?;
+        rule(self.bus.confirm_timeout_secs >= 1, "bus.confirm_timeout_secs", "must be at least 1")?;
         rule(self.supervision.freeze_warn_secs >= 1, "supervision.freeze_warn_secs", "must be at least 1")
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(toml: &str) -> Result<Config, ConfigError> {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        std::io::Write::write_all(&mut file, toml.as_bytes()).unwrap();
-        Config::load(Some(file.path()))
-    }
-
-    #[test]
-    fn the_shipped_file_is_the_defaults_and_is_whole() {
-        let config = Config::load(None).unwrap();
-        assert_eq!(config.server.listen, "127.0.0.1:8080");
-        let printed = serde_json::to_value(&config).unwrap();
-        let shipped: toml_keys::Keys = toml_keys::of(DEFAULTS);
-        assert_eq!(toml_keys::of_json(&printed), shipped, "every setting stands in config.toml");
-    }
-
-    #[test]
-    fn unknown_and_senseless_settings_are_refused_by_name() {
-        let refusal = |toml| load(toml).unwrap_err().to_string();
-        assert!(refusal("[server]\nmax_conections = 5").contains("max_conections"));
-        assert!(refusal("[engine]\nshards = 0").contains("engine.shards"));
-        assert!(refusal("[engine]\nshards = \"many\"").contains("shards"));
-        assert!(refusal("[auth]\njwt_secret = \"short\"").contains("auth.jwt_secret"));
-        assert_eq!(load("[engine]\nshards = 2").unwrap().engine.shards, 2);
-    }
-
-    #[test]
-    fn secrets_are_not_printed() {
-        let secret = "0123456789abcdef0123456789abcdef";
-        let config = load(&format!("[auth]\njwt_secret = \"{secret}\"")).unwrap();
-        assert_eq!(config.auth.jwt_secret.reveal(), secret);
-        assert!(!format!("{config:?}").contains(secret));
-        assert!(!serde_json::to_string(&config).unwrap().contains(secret));
-    }
-
-    /// `section.key` of every setting, to compare the file with the structs.
-    mod toml_keys {
-        use std::collections::BTreeSet;
-        pub type Keys = BTreeSet<String>;
-
-        pub fn of(text: &str) -> Keys {
-            let mut section = String::new();
-            let mut keys = Keys::new();
-            for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-                if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-                    section = format!("{name}.");
-                } else if let Some((key, _)) = line.split_once(" = ") {
-                    keys.insert(format!("{section}{key}"));
-                }
-            }
-            keys
-        }
-
-        pub fn of_json(value: &serde_json::Value) -> Keys {
-            let mut keys = Keys::new();
-            for (key, value) in value.as_object().into_iter().flatten() {
-                match value.as_object() {
-                    Some(section) => keys.extend(section.keys().map(|inner| format!("{key}.{inner}"))),
-                    None => {
-                        keys.insert(key.clone());
-                    }
-                }
-            }
-            keys
-        }
-    }
-}
+mod tests;

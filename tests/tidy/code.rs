@@ -275,13 +275,26 @@ fn reach(path: String, is_root: bool, reached: &mut BTreeSet<String>) {
         let named =
             attribute.filter_map(|line| line.trim().strip_prefix("#[path = \"")?.strip_suffix("\"]")).next();
         let candidates = match named {
-            Some(file) => vec![format!("{directory}/{file}")],
+            Some(file) => vec![plain(&format!("{directory}/{file}"))],
             None => vec![format!("{below}/{declared}.rs"), format!("{below}/{declared}/mod.rs")],
         };
         if let Some(found) = candidates.into_iter().find(|file| Path::new(file).exists()) {
             reach(found, false, reached);
         }
     }
+}
+
+/// A path without `..`.
+fn plain(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        if part == ".." {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    parts.join("/")
 }
 
 /// The name in `mod name;`, whatever its visibility.

@@ -9,7 +9,7 @@
 //! | mailbox | [`CAPACITY`] asks, each counted until it is answered, so it bounds what waits for the journal too |
 //! | restart | with back-off; rebuilds; what was under way is answered as unknown and found again by its key |
 //! | messages in | from the edge and the command line ([`Shards`]), from the ledger writer ([`Msg::InLedger`]) |
-//! | messages out | appends to the journal writer, [`UNDER_WAY`] batches at a time |
+//! | messages out | appends to the journal writer, a few batches at a time (`recording.rs`) |
 //!
 //! A sale is decided at once and in memory; its answer waits for the journal. Batches go out in one lane, so that the
 //! next is already at the journal writer when a commit ends; if one is not recorded, those behind it come back untried
@@ -22,23 +22,22 @@ mod handle;
 mod messages;
 mod queries;
 mod rebuild;
+mod recording;
 mod tenant;
 #[cfg(test)]
 mod tests;
 
-use batch::{Done, Draft, Sent, UnderWay, number};
+use batch::{Done, Draft, UnderWay};
 pub use handle::{Asked, Shards};
 pub use messages::*;
 
-use super::journal_writer::{JournalHandle, Lane, NotAppended, Verdict};
+use super::journal_writer::{JournalHandle, Lane};
 use super::kit::{Behaviour, Cx, Fault, Reply};
 use crate::domain::decimal::Quantity;
-use crate::domain::event::{Body, Event};
 use crate::domain::idempotency::KeyFilter;
 use crate::domain::ids::{SaleId, TenantId};
-use crate::domain::saga::{self, Next, Recorded};
 use crate::domain::time::Timestamp;
-use crate::ports::bus::{AppendError, EventHistory};
+use crate::ports::bus::EventHistory;
 use crate::ports::clock::SharedClock;
 use crate::ports::ledger::LedgerReader;
 use crate::ports::stock::HotStock;
@@ -50,15 +49,6 @@ use tenant::TenantState;
 
 /// Asks that a shard may have open at once.
 pub const CAPACITY: usize = 4_096;
-
-/// Events of one batch to the journal at most; an import is never split.
-const BATCH: usize = 2_048;
-
-/// Batches with the journal at most.
-const UNDER_WAY: usize = 4;
-
-/// Rounds that everybody else on the thread gets before a batch is sent.
-const YIELDS: usize = 3;
 
 /// What a shard works with.
 #[derive(Clone)]
@@ -171,195 +161,6 @@ impl Reservation {
                 state.last_at
             }
             None => now,
-        }
-    }
-
-    /// Puts an event into the next batch.
-    fn record(&mut self, draft: Draft, cx: &mut Cx<Self>) {
-        self.outbox.push(draft);
-        self.schedule_flush(cx);
-    }
-
-    /// Sends the next batch once whoever is ready to run on this thread has run: tills that were just answered come
-    /// back with their next sale, and all of them share a commit instead of taking turns in halves.
-    fn schedule_flush(&mut self, cx: &mut Cx<Self>) {
-        if self.flush_scheduled || !self.may_send() {
-            return;
-        }
-        self.flush_scheduled = true;
-        let others_first = async {
-            for _ in 0..YIELDS {
-                tokio::task::yield_now().await;
-            }
-        };
-        cx.pipe(others_first, |()| Msg::Flush);
-    }
-
-    /// Whether there is something to send and room for it. After a failure the numbers of everything under way are
-    /// given out again, so all of it has to be back first.
-    fn may_send(&self) -> bool {
-        let most = if self.lane.is_broken() { 1 } else { UNDER_WAY };
-        !self.outbox.is_empty() && self.under_way.len() < most
-    }
-
-    /// Numbers the next batch and hands it to the journal.
-    fn flush(&mut self, cx: &mut Cx<Self>) {
-        self.flush_scheduled = false;
-        if !self.may_send() {
-            return;
-        }
-        if self.lane.is_broken() {
-            self.lane = self.ports.journal.lane();
-        }
-        let mut size = self.outbox.len().min(BATCH);
-        // Never between the parts of one import: they are durable together or not at all.
-        while size < self.outbox.len() && matches!(self.outbox[size - 1].done, Done::Part) {
-            size += 1;
-        }
-        let sent: Vec<Sent> =
-            self.outbox.drain(..size).map(|draft| number(&mut self.tenants, draft)).collect();
-        let events = sent.iter().map(|sent| sent.event.clone()).collect();
-        self.batches += 1;
-        let number = self.batches;
-        self.under_way.push_back(UnderWay { number, sent, outcome: None });
-        cx.pipe(self.lane.append(events), move |result| Msg::Appended(number, result));
-    }
-
-    /// Takes in what the journal decided, batch by batch in the order in which they were sent.
-    async fn appended(&mut self, number: u64, verdict: Verdict, cx: &mut Cx<Self>) -> Result<(), Fault> {
-        if let Some(batch) = self.under_way.iter_mut().find(|batch| batch.number == number) {
-            batch.outcome = Some(verdict);
-        }
-        let mut untried = 0;
-        while self.next_is_decided() {
-            let Some(UnderWay { sent, outcome: Some(verdict), .. }) = self.under_way.pop_front() else {
-                break;
-            };
-            let result = match verdict {
-                Ok(()) => Ok(()),
-                Err(NotAppended::Failed(error)) => Err(error),
-                Err(NotAppended::NotTried) => {
-                    let drafts = self.take_back(sent);
-                    let count = drafts.len();
-                    self.outbox.splice(untried..untried, drafts);
-                    untried += count;
-                    continue;
-                }
-            };
-            self.decided(sent, result).await?;
-        }
-        self.schedule_flush(cx);
-        Ok(())
-    }
-
-    /// Whether the oldest batch under way can be dealt with. One that failed waits for all behind it: their numbers
-    /// are given out again with its own.
-    fn next_is_decided(&self) -> bool {
-        match self.under_way.front().map(|batch| &batch.outcome) {
-            None | Some(None) => false,
-            Some(Some(Ok(()) | Err(NotAppended::Failed(AppendError::InDoubt(_))))) => true,
-            Some(Some(Err(_))) => self.under_way.iter().all(|batch| batch.outcome.is_some()),
-        }
-    }
-
-    /// Makes drafts again of a batch that was not tried.
-    fn take_back(&mut self, batch: Vec<Sent>) -> Vec<Draft> {
-        for sent in &batch {
-            self.give_back_number(&sent.event);
-        }
-        batch.into_iter().map(Sent::taken_back).collect()
-    }
-
-    /// An event that is not recorded leaves its number to the next one.
-    fn give_back_number(&mut self, event: &Event) {
-        if let Some(state) = self.tenants.get_mut(&event.tenant) {
-            // No event behind it is recorded either, and nothing is sent until the last of them is back.
-            state.sequence = state.sequence.min(event.sequence - 1);
-        }
-    }
-
-    async fn decided(&mut self, batch: Vec<Sent>, result: Result<(), AppendError>) -> Result<(), Fault> {
-        let recorded = match &result {
-            Ok(()) => Recorded::Durable,
-            Err(AppendError::NotDurable(_) | AppendError::Full(_)) => Recorded::NotDurable,
-            Err(AppendError::InDoubt(_)) => Recorded::InDoubt,
-        };
-        match (saga::after_record(recorded), result) {
-            (Next::Void, Err(error)) => self.void(batch, &error).await,
-            (Next::Rebuild, Err(error)) => {
-                self.deny(batch, &error);
-                Err(Fault::new(error.to_string()))
-            }
-            _ => self.settle(batch).await,
-        }
-    }
-
-    async fn settle(&mut self, batch: Vec<Sent>) -> Result<(), Fault> {
-        for Sent { event, done } in batch {
-            let tenant = event.tenant;
-            match (&event.body, done) {
-                (Body::SaleCreated { sale, .. }, Done::Sale(reply)) => {
-                    self.stock.settle(tenant, sale.id).await?;
-                    if let Some(state) = self.tenants.get_mut(&tenant) {
-                        state.keep_until_in_ledger(&event);
-                    }
-                    self.counts.sold += 1;
-                    self.metrics.sold.increment(1);
-                    let sold =
-                        |replayed| Sold { sale: SoldSale::Recent(event.clone()), at: event.at, replayed };
-                    for joined in self.joined.remove(&sale.id).unwrap_or_default() {
-                        joined.send(Ok(sold(true)));
-                    }
-                    reply.send(Ok(sold(false)));
-                }
-                (_, done) => {
-                    self.take_in(&event).await?;
-                    match done {
-                        Done::Tenant(reply, tenant) => reply.send(Ok(*tenant)),
-                        Done::Import(reply, counts) => {
-                            self.end_change(tenant);
-                            reply.send(Ok(counts));
-                        }
-                        Done::Delivery(reply) => reply.send(Ok(())),
-                        Done::Sale(_) | Done::Part => {}
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Undoes a batch that is certainly not durable.
-    async fn void(&mut self, batch: Vec<Sent>, error: &AppendError) -> Result<(), Fault> {
-        for sent in batch.iter().rev() {
-            if let Body::SaleCreated { sale, .. } = &sent.event.body {
-                self.stock.void(sent.event.tenant, sale.id).await?;
-            }
-            self.give_back_number(&sent.event);
-            // Of its own import only: a sale that fails says nothing about one that waits in the outbox.
-            if matches!(sent.done, Done::Import(..)) {
-                self.end_change(sent.event.tenant);
-            }
-        }
-        self.deny(batch, error);
-        Ok(())
-    }
-
-    fn deny(&mut self, batch: Vec<Sent>, error: &AppendError) {
-        for Sent { event, done } in batch {
-            let denied = || Denied::Append(error.clone());
-            if let Body::SaleCreated { sale, .. } = &event.body {
-                for joined in self.joined.remove(&sale.id).unwrap_or_default() {
-                    joined.send(Err(denied()));
-                }
-            }
-            match done {
-                Done::Sale(reply) => reply.send(Err(denied())),
-                Done::Tenant(reply, _) => reply.send(Err(denied())),
-                Done::Import(reply, _) => reply.send(Err(denied())),
-                Done::Delivery(reply) => reply.send(Err(denied())),
-                Done::Part => {}
-            }
         }
     }
 

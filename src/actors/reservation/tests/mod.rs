@@ -6,9 +6,11 @@ mod keys;
 mod rebuilding;
 mod selling;
 
+use super::recording::UNDER_WAY;
 use super::*;
 use crate::actors::kit::AskError;
 use crate::actors::testing::*;
-use crate::domain::event::MovementKind;
+use crate::domain::event::{Body, Event, MovementKind};
 use crate::fixtures::{OPENING, Shop, sale_of, whole};
+use crate::ports::bus::AppendError;
 use futures_util::future::join_all;
