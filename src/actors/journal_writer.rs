@@ -2,7 +2,9 @@
 //!
 //! Owns the one [`EventLog`]. While a commit is under way, appends gather; the next commit takes them together (group
 //! commit), each append whole or not at all. A shard appends in a [`Lane`]: the next batch need not wait until the one
-//! before is durable, for when that fails, what was built on it is given back untried.
+//! before is durable, for when that fails, what was built on it is given back untried. A lane belongs to one log: what
+//! was decided before the log was opened anew may rest on what is no longer true (another node may have written
+//! meanwhile), so it is refused and its shard looks again.
 //!
 //! | | |
 //! |---|---|
@@ -31,6 +33,8 @@ pub enum NotAppended {
     Failed(AppendError),
     /// Not tried, for an earlier append of the lane failed.
     NotTried,
+    /// Not tried, for the log was opened anew since the barrier that the lane rests on.
+    Stale,
 }
 
 /// Appends that may wait. Each shard has a few at a time, so this is far more than ever wait.
@@ -49,12 +53,12 @@ pub enum Msg {
         /// In order.
         events: Vec<Arc<Event>>,
         /// What it builds on.
-        lane: Arc<Broken>,
+        lane: Arc<LaneState>,
         /// Ok means durable.
         reply: Reply<Verdict>,
     },
     /// Answered when every append that came before is decided.
-    Barrier(Reply<()>),
+    Barrier(Reply<Generation>),
     /// A commit is over.
     Committed(Commit),
     /// Time for upkeep.
@@ -72,30 +76,37 @@ pub struct Commit {
     took: Duration,
 }
 
-/// Whether an append of a lane has failed.
-#[derive(Debug, Default)]
-pub struct Broken(AtomicBool);
+/// Which opening of the log: 1 for the first.
+pub type Generation = u64;
 
-impl Broken {
-    fn set(&self) {
-        self.0.store(true, Ordering::Release);
+/// What the writer and one lane share.
+#[derive(Debug)]
+pub struct LaneState {
+    generation: Generation,
+    broken: AtomicBool,
+}
+
+impl LaneState {
+    fn break_it(&self) {
+        self.broken.store(true, Ordering::Release);
     }
 
-    fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 }
 
 /// Who waits for a commit.
 enum Waiting {
-    Append(Reply<Verdict>, Arc<Broken>),
-    Barrier(Reply<()>),
+    Append(Reply<Verdict>, Arc<LaneState>),
+    Barrier(Reply<Generation>),
 }
 
 /// The state: the log while no commit has it, and who waits.
 pub struct JournalWriter {
     open: Open<Box<dyn EventLog>>,
     log: Option<Box<dyn EventLog>>,
+    generation: Generation,
     waiting: Vec<(Vec<Arc<Event>>, Waiting)>,
     upkeep_due: bool,
     events: u64,
@@ -124,6 +135,7 @@ impl JournalWriter {
         Self {
             open,
             log: None,
+            generation: 0,
             waiting: Vec::new(),
             upkeep_due: false,
             events: 0,
@@ -149,7 +161,7 @@ impl JournalWriter {
         let (batch, replies) = self.next_group();
         if batch.is_empty() {
             self.log = Some(log);
-            answer(replies, &Ok(()));
+            self.answer(replies, &Ok(()));
             return;
         }
         let commit = async move {
@@ -163,7 +175,7 @@ impl JournalWriter {
     /// Gives back what was built on an append that failed.
     fn fail_broken_lanes(&mut self) {
         let is_broken =
-            |(_, waiting): &mut (_, Waiting)| matches!(waiting, Waiting::Append(_, lane) if lane.get());
+            |(_, waiting): &mut (_, Waiting)| matches!(waiting, Waiting::Append(_, lane) if lane.is_broken());
         for (_, waiting) in self.waiting.extract_if(.., is_broken) {
             if let Waiting::Append(reply, _) = waiting {
                 reply.send(Err(NotAppended::NotTried));
@@ -199,28 +211,28 @@ impl JournalWriter {
                 tracing::error!(%error, events = commit.events, "journal append failed");
             }
         }
-        answer(commit.replies, &commit.result);
+        self.answer(commit.replies, &commit.result);
         if let Err(AppendError::InDoubt(why)) = commit.result {
             return Err(Fault::new(why));
         }
         self.log = Some(commit.log);
         Ok(())
     }
-}
 
-fn answer(replies: Vec<Waiting>, result: &Result<(), AppendError>) {
-    for reply in replies {
-        match reply {
-            Waiting::Append(reply, lane) => {
-                if result.is_err() {
-                    // Before the answer: whoever has it may rely on the rest of the lane failing.
-                    lane.set();
+    fn answer(&self, replies: Vec<Waiting>, result: &Result<(), AppendError>) {
+        for reply in replies {
+            match reply {
+                Waiting::Append(reply, lane) => {
+                    if result.is_err() {
+                        // Before the answer: whoever has it may rely on the rest of the lane failing.
+                        lane.break_it();
+                    }
+                    reply.send(result.clone().map_err(NotAppended::Failed));
                 }
-                reply.send(result.clone().map_err(NotAppended::Failed));
+                // Dropped, it tells the asker to ask again: only the next log knows what came of the append before it.
+                Waiting::Barrier(reply) if matches!(result, Err(AppendError::InDoubt(_))) => drop(reply),
+                Waiting::Barrier(reply) => reply.send(self.generation),
             }
-            // Dropped, it tells the asker to ask again: only the next log knows what came of the append before it.
-            Waiting::Barrier(reply) if matches!(result, Err(AppendError::InDoubt(_))) => drop(reply),
-            Waiting::Barrier(reply) => reply.send(()),
         }
     }
 }
@@ -231,12 +243,16 @@ impl Behaviour for JournalWriter {
 
     async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
         self.log = Some((self.open)().await?);
+        self.generation = cx.incarnation();
         cx.notify_after(UPKEEP_EVERY, Msg::Upkeep);
         Ok(())
     }
 
     async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
         match msg {
+            Msg::Append { lane, reply, .. } if lane.generation != self.generation => {
+                reply.send(Err(NotAppended::Stale));
+            }
             Msg::Append { events, lane, reply } => self.waiting.push((events, Waiting::Append(reply, lane))),
             Msg::Barrier(reply) => self.waiting.push((Vec::new(), Waiting::Barrier(reply))),
             Msg::Committed(commit) => self.committed(commit)?,
@@ -273,13 +289,14 @@ impl JournalHandle {
         &self.0
     }
 
-    /// A lane of its own.
-    pub fn lane(&self) -> Lane {
-        Lane { journal: self.0.clone(), broken: Arc::default() }
+    /// A lane of its own, for what is decided upon what was durable at a barrier of this generation.
+    pub fn lane(&self, generation: Generation) -> Lane {
+        let state = LaneState { generation, broken: AtomicBool::new(false) };
+        Lane { journal: self.0.clone(), state: Arc::new(state) }
     }
 
-    /// Waits until every append made before is decided.
-    pub async fn barrier(&self) -> Result<(), AskError> {
+    /// Waits until every append made before is decided, and tells which opening of the log that was.
+    pub async fn barrier(&self) -> Result<Generation, AskError> {
         self.0.ask_when_room(Msg::Barrier).await
     }
 }
@@ -287,21 +304,21 @@ impl JournalHandle {
 /// Appends that build on each other: when one is not recorded, none that was or will be sent after it is even tried.
 pub struct Lane {
     journal: Handle<JournalWriter>,
-    broken: Arc<Broken>,
+    state: Arc<LaneState>,
 }
 
 impl Lane {
     /// Whether an append of it failed: it takes no other any more.
     pub fn is_broken(&self) -> bool {
-        self.broken.get()
+        self.state.is_broken()
     }
 
     /// Makes events durable. The order of calls is the order on the bus.
     pub fn append(&self, events: Vec<Arc<Event>>) -> impl Future<Output = Verdict> + use<> {
-        let lane = self.broken.clone();
+        let lane = self.state.clone();
         let answer: Answer<_> = self.journal.ask(|reply| Msg::Append { events, lane, reply });
         if answer.is_refused() {
-            self.broken.set();
+            self.state.break_it();
         }
         async move {
             match answer.await {

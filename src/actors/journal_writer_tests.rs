@@ -11,6 +11,7 @@ struct Writer {
     bus: FakeBus,
     journal: JournalHandle,
     shop: Shop,
+    generation: Generation,
     _root: Supervisor,
 }
 
@@ -21,12 +22,12 @@ impl Writer {
         let open = bus.open();
         let spec = Spec::new("journal", CAPACITY).restart(quick());
         let handle = root.start(spec, Place::Here, move || JournalWriter::new(open.clone()));
-        Self { bus, journal: JournalHandle::new(handle), shop: Shop::new(1), _root: root }
+        Self { bus, journal: JournalHandle::new(handle), shop: Shop::new(1), generation: 1, _root: root }
     }
 
     fn append(&mut self, count: usize) -> impl Future<Output = Verdict> + use<> {
         let events = (0..count).map(|_| self.shop.sold(1)).collect();
-        self.journal.lane().append(events)
+        self.journal.lane(self.generation).append(events)
     }
 
     fn sequences(&self) -> Vec<u64> {
@@ -71,7 +72,7 @@ fn a_group_has_a_bound_and_never_splits_an_append() {
 fn a_barrier_is_answered_after_the_appends_before_it_and_not_sooner() {
     on_system(async {
         let mut writer = Writer::start();
-        assert_eq!(writer.journal.barrier().await, Ok(()), "with nothing to wait for it is answered at once");
+        assert_eq!(writer.journal.barrier().await, Ok(1), "with nothing to wait for it is answered at once");
         writer.bus.hold();
         let first = writer.append(1);
         writer.bus.begun(1).await;
@@ -82,7 +83,7 @@ fn a_barrier_is_answered_after_the_appends_before_it_and_not_sooner() {
         super::super::testing::until(|| writer.journal.inner().depth() == 3).await;
         assert!(!barrier.is_finished());
         writer.bus.release();
-        assert_eq!(barrier.await.unwrap(), (Ok(()), 2));
+        assert_eq!(barrier.await.unwrap(), (Ok(1), 2));
         assert_eq!((first.await, second.await), (Ok(()), Ok(())));
     });
 }
@@ -100,7 +101,7 @@ fn an_append_behind_a_barrier_does_not_wait_for_upkeep() {
         let large = writer.append(GROUP_EVENTS + 1);
         let began = tokio::time::Instant::now();
         writer.bus.release();
-        assert_eq!((first.await, barrier.await.unwrap(), large.await), (Ok(()), Ok(()), Ok(())));
+        assert_eq!((first.await, barrier.await.unwrap(), large.await), (Ok(()), Ok(1), Ok(())));
         assert!(began.elapsed() < Duration::from_millis(50), "it waited {:?}", began.elapsed());
     });
 }
@@ -122,9 +123,12 @@ fn an_append_in_doubt_restarts_the_writer_and_later_appends_work() {
         assert!(matches!(doubtful.await, Err(NotAppended::Failed(AppendError::InDoubt(_)))));
         assert!(matches!(waiting.await, Err(NotAppended::Failed(AppendError::InDoubt(_)))));
         assert!(barrier.await.unwrap().is_err(), "nothing is decided");
+        // What rests on the log before is not even tried.
+        assert_eq!(writer.append(1).await, Err(NotAppended::Stale));
+        assert_eq!(writer.journal.barrier().await, Ok(2));
+        writer.generation = 2;
         assert_eq!(writer.append(1).await, Ok(()));
-        assert_eq!(writer.journal.barrier().await, Ok(()));
-        assert_eq!((writer.bus.opened(), writer.sequences()), (2, vec![1, 3]));
+        assert_eq!((writer.bus.opened(), writer.sequences()), (2, vec![1, 4]));
     });
 }
 
@@ -165,7 +169,7 @@ fn a_failed_append_fails_alone() {
 fn what_builds_on_a_failed_append_is_not_tried_and_other_lanes_go_on() {
     on_system(async {
         let mut writer = Writer::start();
-        let (lane, other) = (writer.journal.lane(), writer.journal.lane());
+        let (lane, other) = (writer.journal.lane(1), writer.journal.lane(1));
         writer.bus.next(&[Fate::NotDurable]);
         writer.bus.hold();
         let first = lane.append(vec![writer.shop.sold(1)]);
@@ -189,7 +193,7 @@ fn an_append_that_found_no_room_breaks_its_lane_at_once() {
         let mut writer = Writer::start();
         writer.bus.hold();
         let accepted: Vec<_> = (0..CAPACITY).map(|_| writer.append(1)).collect();
-        let lane = writer.journal.lane();
+        let lane = writer.journal.lane(1);
         let refused = lane.append(vec![writer.shop.sold(1)]);
         writer.bus.release();
         assert!(join_all(accepted).await.iter().all(Result::is_ok));

@@ -326,6 +326,7 @@ pub struct World {
     pub ledger: FakeLedger,
     pub clock: Arc<ManualClock>,
     pub shards: Shards,
+    pub journal: JournalHandle,
     pub registry: Registry,
     _root: Supervisor,
 }
@@ -351,7 +352,7 @@ impl World {
         );
         let clock = Arc::new(ManualClock::at(OPENING));
         let ports = Ports {
-            journal: JournalHandle::new(journal),
+            journal: JournalHandle::new(journal.clone()),
             history: Arc::new(bus.clone()),
             ledger: Arc::new(ledger.clone()),
             clock: clock.clone(),
@@ -360,7 +361,8 @@ impl World {
         let spec = Spec::new("reservation-0", 4_096).restart(quick());
         let shard =
             root.start(spec, Place::Here, move || Reservation::new(ports.clone(), settings.clone(), stock()));
-        Self { bus, ledger, clock, shards: Shards::new(vec![shard]), registry, _root: root }
+        let (shards, journal) = (Shards::new(vec![shard]), JournalHandle::new(journal));
+        Self { bus, ledger, clock, shards, journal, registry, _root: root }
     }
 
     pub async fn sell(&self, shop: &Shop, lines: &[(usize, i64)], key: Option<&str>) -> CheckoutResult {

@@ -31,7 +31,7 @@ use batch::{Done, Draft, UnderWay};
 pub use handle::{Asked, Shards};
 pub use messages::*;
 
-use super::journal_writer::{JournalHandle, Lane};
+use super::journal_writer::{Generation, JournalHandle, Lane};
 use super::kit::{Behaviour, Cx, Fault, Reply};
 use crate::domain::decimal::Quantity;
 use crate::domain::idempotency::KeyFilter;
@@ -92,6 +92,8 @@ pub struct Reservation {
     /// With the journal, in order.
     under_way: VecDeque<UnderWay>,
     lane: Lane,
+    /// The opening of the log that this state was built upon.
+    generation: Generation,
     batches: u64,
     /// How often keys may have been forgotten: what the ledger said of a key before that has to be asked again.
     forgettings: u64,
@@ -124,7 +126,8 @@ impl Reservation {
             |reason: &'static str| metrics::counter!("blend_sales_refused_total", "reason" => reason);
         Self {
             filter: KeyFilter::for_keys(settings.filter_keys),
-            lane: ports.journal.lane(),
+            generation: 0,
+            lane: ports.journal.lane(0),
             ports,
             settings,
             stock,

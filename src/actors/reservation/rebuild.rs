@@ -20,7 +20,8 @@ impl Reservation {
     /// ledger may lack; last the ledger, which can only have more of them by then.
     pub(super) async fn rebuild(&mut self) -> Result<(), Fault> {
         let started = Instant::now();
-        self.ports.journal.barrier().await?;
+        self.generation = self.ports.journal.barrier().await?;
+        self.lane = self.ports.journal.lane(self.generation);
         let events = self.ports.history.unconfirmed().await?;
         let snapshots = self.ports.ledger.snapshots(self.settings.shard, self.settings.shards).await?;
         let mut missing: HashMap<TenantId, Vec<Arc<Event>>> = HashMap::new();

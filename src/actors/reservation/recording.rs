@@ -53,7 +53,7 @@ impl Reservation {
             return;
         }
         if self.lane.is_broken() {
-            self.lane = self.ports.journal.lane();
+            self.lane = self.ports.journal.lane(self.generation);
         }
         let mut size = self.outbox.len().min(BATCH);
         // Never between the parts of one import: they are durable together or not at all.
@@ -87,6 +87,11 @@ impl Reservation {
             let result = match verdict {
                 Ok(()) => Ok(()),
                 Err(NotAppended::Failed(error)) => Err(error),
+                Err(NotAppended::Stale) => {
+                    let why = "the log was opened anew";
+                    self.deny(sent, &AppendError::NotDurable(why.into()));
+                    return Err(Fault::new(why));
+                }
                 Err(NotAppended::NotTried) => {
                     let drafts = self.take_back(sent);
                     let count = drafts.len();
@@ -106,7 +111,9 @@ impl Reservation {
     fn next_is_decided(&self) -> bool {
         match self.under_way.front().map(|batch| &batch.outcome) {
             None | Some(None) => false,
-            Some(Some(Ok(()) | Err(NotAppended::Failed(AppendError::InDoubt(_))))) => true,
+            Some(Some(Ok(()) | Err(NotAppended::Stale | NotAppended::Failed(AppendError::InDoubt(_))))) => {
+                true
+            }
             Some(Some(Err(_))) => self.under_way.iter().all(|batch| batch.outcome.is_some()),
         }
     }

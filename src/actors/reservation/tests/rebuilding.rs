@@ -90,3 +90,23 @@ fn events_of_a_tenant_that_nobody_knows_do_not_stop_the_others() {
         assert!(matches!(world.sell(&lost, &[(0, 1)], None).await, Err(Denied::UnknownTenant)));
     });
 }
+
+#[test]
+fn a_log_that_was_opened_anew_may_hold_what_another_node_sold_so_the_shard_looks_again() {
+    on_system(async {
+        let (mut shop, mut other) = (Shop::new(1), Shop::new(1));
+        let world = World::with(shop.opened(10));
+        assert_eq!(world.on_hand(&shop).await, [10]);
+        // The log is lost and opened again, while this shard has nothing under way and hears nothing of it.
+        world.bus.next(&[Fate::InDoubt { durable: false }]);
+        assert!(world.journal.lane(1).append(other.opened(1)).await.is_err());
+        assert_eq!(world.journal.barrier().await, Ok(2));
+        assert_eq!(world.journal.lane(2).append(vec![shop.sold(4)]).await, Ok(()));
+        // It still believes in ten.
+        let refused = append_error(world.sell(&shop, &[(0, 10)], Some("k")).await);
+        assert!(matches!(refused, AppendError::NotDurable(_)), "{refused}");
+        assert!(matches!(world.sell(&shop, &[(0, 10)], Some("k")).await, Err(Denied::Short(_))));
+        assert!(!world.sell(&shop, &[(0, 6)], Some("k")).await.unwrap().replayed);
+        world.history_is_sound();
+    });
+}
