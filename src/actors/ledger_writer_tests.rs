@@ -179,7 +179,7 @@ fn a_sale_is_never_absent_on_its_way_from_the_journal_through_the_shard_into_the
             let stock = Box::new(crate::stock::memory::MemoryStock::new(5));
             Reservation::new(ports.clone(), settings.clone(), stock)
         });
-        let shards = Shards::new(vec![shard]);
+        let shards = Shards::new(vec![shard], Duration::from_secs(30));
         let (feed, store, told) = (files.journal.feed(LEDGER_GROUP), files.ledger.store(), shards.clone());
         let tell: Arc<dyn Fn(Vec<reservation::Written>) + Send + Sync> =
             Arc::new(move |written| told.in_ledger(written));

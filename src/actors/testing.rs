@@ -361,7 +361,7 @@ impl World {
         let spec = Spec::new("reservation-0", 4_096).restart(quick());
         let shard =
             root.start(spec, Place::Here, move || Reservation::new(ports.clone(), settings.clone(), stock()));
-        let (shards, journal) = (Shards::new(vec![shard]), JournalHandle::new(journal));
+        let (shards, journal) = (Shards::new(vec![shard], LONG), JournalHandle::new(journal));
         Self { bus, ledger, clock, shards, journal, registry, _root: root }
     }
 

@@ -1,10 +1,12 @@
 //! The composition root: picks the adapters, starts the tree, ends it in order. The only place that names concrete
 //! types of every layer.
 
+mod adapters;
 pub mod data_dir;
 mod serve;
 pub mod verify;
 
+pub use adapters::Bus;
 pub use serve::{Serving, authenticator, serve};
 
 use crate::actors::journal_writer::{self, JournalHandle, JournalWriter};
@@ -14,15 +16,11 @@ use crate::actors::kit::{
 };
 use crate::actors::ledger_writer::{self, LedgerWriter};
 use crate::actors::reservation::{self, Ports, Reservation, Shards};
-use crate::bus::journal::{Journal, JournalSettings, recovery::Findings};
 use crate::config::Config;
 use crate::domain::decimal::Quantity;
-use crate::ports::bus::LEDGER_GROUP;
 use crate::ports::clock::SharedClock;
-use crate::ports::stock::{HotStock, NewStock};
-use crate::resilience::retry::RetrySchedule;
-use crate::stock::memory::MemoryStock;
-use crate::store::sqlite::Ledger;
+use crate::ports::stock::NewStock;
+use adapters::{Adapters, Ledger};
 use anyhow::Context as _;
 use data_dir::DataDir;
 use std::sync::Arc;
@@ -50,9 +48,9 @@ pub struct Engine {
     /// The shards.
     pub shards: Shards,
     /// The bus.
-    pub journal: Journal,
-    /// What was wrong with the journal when it was opened.
-    pub findings: Findings,
+    pub bus: Bus,
+    /// What was wrong with the embedded files when they were opened.
+    pub findings: Vec<String>,
     /// Time.
     pub clock: SharedClock,
     root: Supervisor,
@@ -66,18 +64,17 @@ impl Engine {
     /// Opens the files and starts the actors. Must run on a thread of an actix `System`. The shards rebuild
     /// themselves; what they are asked meanwhile waits.
     pub async fn start(config: &Config, data_dir: &DataDir, clock: SharedClock) -> anyhow::Result<Self> {
-        let (journal, findings) =
-            Journal::open(&data_dir.journal(), journal_settings(config), clock.clone()).await?;
-        for finding in &findings.0 {
+        let Adapters { bus, ledger, new_stock, findings } =
+            Adapters::open(config, data_dir, clock.clone()).await?;
+        for finding in &findings {
             tracing::error!("{finding}");
         }
-        metrics::gauge!("blend_journal_findings").set(u32::try_from(findings.0.len()).unwrap_or(u32::MAX));
-        let ledger = Ledger::open(&data_dir.ledger()).await?;
+        metrics::gauge!("blend_journal_findings").set(u32::try_from(findings.len()).unwrap_or(u32::MAX));
         let registry = Registry::new();
-        let policy = restart_policy(config);
+        let policy = restart_policy(config, bus.is_remote() || ledger.is_remote());
         // In start order: who comes later builds on who came before.
         let root = Supervisor::new("root", Strategy::RestForOne, GRANTS, &registry);
-        let open_log = journal.log();
+        let open_log = bus.log();
         let journal_writer = root.start(
             Spec::new("journal", journal_writer::CAPACITY).restart(policy),
             Place::Here,
@@ -86,12 +83,12 @@ impl Engine {
         let shards_supervisor = root.child("reservation", Strategy::OneForOne, GRANTS);
         let ports = Ports {
             journal: JournalHandle::new(journal_writer.clone()),
-            history: Arc::new(journal.clone()),
+            history: bus.history(),
             ledger: ledger.reader(),
             clock: clock.clone(),
         };
-        let shards = start_shards(config, &shards_supervisor, policy, &ports)?;
-        let (open_feed, open_store, tell) = (journal.feed(LEDGER_GROUP), ledger.store(), shards.clone());
+        let shards = start_shards(config, &shards_supervisor, policy, &ports, &new_stock)?;
+        let (open_feed, open_store, tell) = (bus.feed(), ledger.store(), shards.clone());
         let tell: Arc<dyn Fn(_) + Send + Sync> = Arc::new(move |written| tell.in_ledger(written));
         // On a thread of its own: building the rows of a batch would otherwise hold up the tills.
         let ledger_writer = root.start(
@@ -103,7 +100,7 @@ impl Engine {
         Ok(Self {
             registry,
             shards,
-            journal,
+            bus,
             findings,
             clock,
             root,
@@ -129,7 +126,7 @@ impl Engine {
 
     /// Events that the ledger does not have yet.
     pub fn ledger_lag(&self) -> u64 {
-        self.journal.backlog()
+        self.bus.backlog()
     }
 
     /// Drains shards, journal and ledger in this order, and ends the actors.
@@ -138,7 +135,7 @@ impl Engine {
             self.shards.handles().iter().map(|shard| shard as &dyn Drain).collect();
         order.extend([&self.journal_writer as &dyn Drain, &self.ledger_writer]);
         let report = shutdown(&self.root, &order, deadline).await;
-        for closed in [self.journal.close().await, self.ledger.close().await] {
+        for closed in [self.bus.close().await, self.ledger.close().await] {
             if let Err(error) = closed {
                 tracing::warn!(%error, "a file was left with its write-ahead log; the next start takes it in");
             }
@@ -152,9 +149,8 @@ fn start_shards(
     supervisor: &Supervisor,
     policy: RestartPolicy,
     ports: &Ports,
+    new_stock: &NewStock,
 ) -> anyhow::Result<Shards> {
-    let keys = config.engine.idempotency_keys_in_memory;
-    let new_stock: NewStock = Arc::new(move || Box::new(MemoryStock::new(keys)) as Box<dyn HotStock>);
     let max_quantity = Quantity::from_whole(config.engine.max_line_quantity)
         .context("engine.max_line_quantity is out of range")?;
     let shards = config.engine.shards;
@@ -171,7 +167,7 @@ fn start_shards(
             Reservation::new(ports.clone(), settings.clone(), new_stock())
         }));
     }
-    Ok(Shards::new(handles))
+    Ok(Shards::new(handles, Duration::from_secs(config.server.answer_timeout_secs)))
 }
 
 fn watchdogs(config: &Config, registry: &Registry) -> anyhow::Result<Vec<Watchdog>> {
@@ -191,21 +187,12 @@ fn watchdogs(config: &Config, registry: &Registry) -> anyhow::Result<Vec<Watchdo
     Ok(dogs)
 }
 
-fn journal_settings(config: &Config) -> JournalSettings {
-    let journal = &config.journal;
-    JournalSettings {
-        max_bytes: journal.max_mib << 20,
-        max_backlog: journal.max_backlog,
-        retain_events: journal.retain_events,
-        tail_events: journal.tail_events,
-        tail_bytes: journal.tail_mib << 20,
-        retries: RetrySchedule(journal.retry_secs.iter().map(|secs| Duration::from_secs(*secs)).collect()),
-    }
-}
-
-fn restart_policy(config: &Config) -> RestartPolicy {
+/// A server that is away comes back some time: what works with one tries again for as long as that takes. A file that
+/// cannot be read after a few tries cannot be read.
+fn restart_policy(config: &Config, is_remote: bool) -> RestartPolicy {
+    let max_restarts = if is_remote { usize::MAX } else { config.supervision.max_restarts };
     RestartPolicy {
-        max_restarts: config.supervision.max_restarts,
+        max_restarts,
         window: Duration::from_secs(config.supervision.window_secs),
         ..RestartPolicy::default()
     }

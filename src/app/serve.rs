@@ -1,7 +1,7 @@
 //! A serving installation: engine and HTTP edge, from claim to ordered end.
 
-use super::Engine;
 use super::data_dir::{self, DataDir};
+use super::{Bus, Engine};
 use crate::config::Config;
 use crate::http::api::{Api, LiveBoard, Ops, routes};
 use crate::http::{Authenticator, Secret, ServerLimits, serve as serve_http};
@@ -68,7 +68,7 @@ where
     if ready {
         data_dir.announce(&address.to_string())?;
         tracing::info!(%address, ms = started.elapsed().as_millis(), "serving");
-        companions.push(actix_rt::spawn(export(engine.registry.clone(), engine.journal.clone(), prometheus)));
+        companions.push(actix_rt::spawn(export(engine.registry.clone(), engine.bus.clone(), prometheus)));
         let authenticator = authenticator(config, data_dir.path(), &clock)?;
         let up = up(Serving { address, shards: engine.shards.clone(), authenticator });
         companions.push(actix_rt::spawn(async {
@@ -98,17 +98,13 @@ where
     }
 }
 
-async fn export(
-    registry: crate::actors::kit::Registry,
-    journal: crate::bus::journal::Journal,
-    prometheus: PrometheusHandle,
-) {
+async fn export(registry: crate::actors::kit::Registry, bus: Bus, prometheus: PrometheusHandle) {
     let lag = metrics::gauge!("blend_ledger_lag_events");
     let mut tick = tokio::time::interval(EXPORT_EVERY);
     loop {
         tick.tick().await;
         registry.export_metrics();
-        lag.set(u32::try_from(journal.backlog()).unwrap_or(u32::MAX));
+        lag.set(u32::try_from(bus.backlog()).unwrap_or(u32::MAX));
         prometheus.run_upkeep();
     }
 }
@@ -120,7 +116,7 @@ fn api(
     prometheus: PrometheusHandle,
     started: Instant,
 ) -> anyhow::Result<Api> {
-    let journal = engine.journal.clone();
+    let bus = engine.bus.clone();
     Ok(Api {
         shards: engine.shards.clone(),
         authenticator: authenticator(config, data_dir, &engine.clock)?,
@@ -129,8 +125,8 @@ fn api(
             clock: engine.clock.clone(),
             prometheus,
             live: LiveBoard::default(),
-            ledger_lag: Box::new(move || journal.backlog()),
-            findings: engine.findings.0.clone(),
+            ledger_lag: Box::new(move || bus.backlog()),
+            findings: engine.findings.clone(),
             open_to_loopback: config.server.ops_open_to_loopback,
             shows_sales: config.server.live_page_shows_sales,
             started,

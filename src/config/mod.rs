@@ -45,6 +45,7 @@ pub struct Server {
     pub idle_timeout_secs: u64,
     pub body_timeout_secs: u64,
     pub write_timeout_secs: u64,
+    pub answer_timeout_secs: u64,
     pub max_header_bytes: usize,
     pub max_body_bytes: usize,
     pub max_import_bytes: usize,
@@ -240,6 +241,7 @@ impl Config {
             "bus.url (RABBITMQ_URL)",
             "must begin with amqp:// or amqps://",
         )?;
+        rule(self.server.answer_timeout_secs >= 1, "server.answer_timeout_secs", "must be at least 1")?;
         rule(self.ledger.max_connections >= 2, "ledger.max_connections", "must be at least 2")?;
         rule(self.ledger.timeout_secs >= 1, "ledger.timeout_secs", "must be at least 1")?;
         rule(self.stock.timeout_ms >= 10, "stock.timeout_ms", "must be at least 10")?;

@@ -20,7 +20,7 @@ fn document() -> Value {
 /// The program's routes, without a program behind them.
 fn served() -> BTreeSet<String> {
     let api = Api {
-        shards: Shards::new(Vec::new()),
+        shards: Shards::new(Vec::new(), std::time::Duration::ZERO),
         authenticator: Authenticator::new(Secret::new("0".repeat(32)).unwrap(), Arc::new(|| 0)),
         ops: Ops {
             registry: Registry::new(),

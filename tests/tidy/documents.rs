@@ -122,12 +122,13 @@ fn the_table_of_bounds_has_the_defaults() {
         assert!(said.starts_with(&value.replace(',', "")), "{key} is {value}, the table says {}", row[1]);
         documented.insert(key);
     }
-    let bounds = ["server", "engine", "journal", "supervision"].iter().flat_map(|section| {
-        let keys = config[*section].as_table().unwrap();
-        keys.iter()
-            .filter(|(_, value)| !value.is_bool() && !value.is_str())
-            .map(move |(key, _)| format!("{section}.{key}"))
-    });
+    let bounds =
+        ["server", "engine", "journal", "ledger", "stock", "bus", "supervision"].iter().flat_map(|section| {
+            let keys = config[*section].as_table().unwrap();
+            keys.iter()
+                .filter(|(_, value)| !value.is_bool() && !value.is_str())
+                .map(move |(key, _)| format!("{section}.{key}"))
+        });
     none(
         "settings without a row in the table of bounds",
         bounds.filter(|key| !documented.contains(key)).collect(),

@@ -10,28 +10,33 @@ use crate::domain::ids::{LocationId, SaleId, TenantId};
 use crate::domain::import::{Import, ImportCounts};
 use crate::domain::tenant::{Location, Tenant, shard_of};
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// All shards of this process. Cheap to clone.
 #[derive(Clone)]
-pub struct Shards(Arc<[Handle<Reservation>]>);
+pub struct Shards {
+    handles: Arc<[Handle<Reservation>]>,
+    patience: Duration,
+}
 
 /// An answer, or why there is none: the actor's state is rebuilt in every case but `Full`.
 pub type Asked<T> = Result<Result<T, Denied>, AskError>;
 
 impl Shards {
-    /// Over the kit's handles, in shard order.
-    pub fn new(handles: Vec<Handle<Reservation>>) -> Self {
-        Self(handles.into())
+    /// Over the kit's handles, in shard order. A sale that is not decided within `patience` is answered as unknown:
+    /// the till is told to repeat it rather than left waiting for a server that may be away for hours.
+    pub fn new(handles: Vec<Handle<Reservation>>, patience: Duration) -> Self {
+        Self { handles: handles.into(), patience }
     }
 
     /// The kit's handles, for draining.
     pub fn handles(&self) -> &[Handle<Reservation>] {
-        &self.0
+        &self.handles
     }
 
     fn of(&self, tenant: TenantId) -> &Handle<Reservation> {
-        &self.0[shard_of(tenant, self.0.len())]
+        &self.handles[shard_of(tenant, self.handles.len())]
     }
 
     async fn ask<T>(
@@ -44,7 +49,8 @@ impl Shards {
 
     /// Sells.
     pub async fn checkout(&self, checkout: Checkout) -> Result<CheckoutResult, AskError> {
-        self.ask(checkout.tenant, |reply| Msg::Checkout(Box::new(checkout), reply)).await
+        let sold = self.ask(checkout.tenant, |reply| Msg::Checkout(Box::new(checkout), reply));
+        tokio::time::timeout(self.patience, sold).await.unwrap_or(Err(AskError::TimedOut))
     }
 
     /// Finds a unit by SKU or barcode, with its stock at a location or the default one.
@@ -85,7 +91,7 @@ impl Shards {
     /// Every tenant of this process, oldest first.
     pub async fn tenants(&self) -> Result<Vec<Tenant>, AskError> {
         let mut all = Vec::new();
-        for shard in self.0.iter() {
+        for shard in self.handles.iter() {
             all.extend(shard.ask_when_room(Msg::Tenants).await?);
         }
         all.sort_by_key(|tenant| tenant.id);
@@ -109,11 +115,11 @@ impl Shards {
 
     /// Tells each shard which of its events the ledger has.
     pub fn in_ledger(&self, written: Vec<Written>) {
-        let mut by_shard: Vec<Vec<Written>> = vec![Vec::new(); self.0.len()];
+        let mut by_shard: Vec<Vec<Written>> = vec![Vec::new(); self.handles.len()];
         for one in written {
-            by_shard[shard_of(one.tenant, self.0.len())].push(one);
+            by_shard[shard_of(one.tenant, self.handles.len())].push(one);
         }
-        for (shard, written) in self.0.iter().zip(by_shard).filter(|(_, written)| !written.is_empty()) {
+        for (shard, written) in self.handles.iter().zip(by_shard).filter(|(_, written)| !written.is_empty()) {
             // A stopped shard needs no news, and a rebuilt one reads it from the ledger.
             shard.feedback(Msg::InLedger(written)).ok();
         }

@@ -89,6 +89,20 @@ async fn the_key_tells(world: &World, shop: &Shop, durable: bool) {
 }
 
 #[test]
+fn a_sale_that_takes_too_long_is_answered_as_unknown_and_its_key_tells_later() {
+    in_virtual_time(async {
+        let mut shop = Shop::new(1);
+        let world = World::with(shop.opened(10));
+        world.on_hand(&shop).await;
+        world.bus.hold();
+        let answer = world.shards.checkout(ask(&shop, &[(0, 4)], Some("k"))).await;
+        assert!(matches!(answer, Err(AskError::TimedOut)), "{answer:?}");
+        world.bus.release();
+        the_key_tells(&world, &shop, true).await;
+    });
+}
+
+#[test]
 fn an_append_in_doubt_is_settled_by_what_turns_out_durable() {
     for durable in [true, false] {
         on_system(async move {
