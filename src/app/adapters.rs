@@ -1,8 +1,10 @@
 //! Which adapter serves which port, as the settings say.
 
-use super::data_dir::DataDir;
+use super::data_dir::{DataDir, journal_file, ledger_file};
+use crate::bus::journal::audit::JournalFacts;
 use crate::bus::journal::{Journal, JournalSettings};
 use crate::config::Config;
+use crate::ports::audit::{BusFactSource, LedgerFactSource};
 use crate::ports::bus::{EventFeed, EventHistory, EventLog, LEDGER_GROUP};
 use crate::ports::clock::SharedClock;
 use crate::ports::ledger::{LedgerReader, LedgerStore};
@@ -11,6 +13,7 @@ use crate::ports::{Open, PortError};
 use crate::resilience::retry::RetrySchedule;
 use crate::stock::memory::MemoryStock;
 use crate::store::sqlite;
+use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +125,22 @@ impl Ledger {
             Self::Sqlite(ledger) => ledger.close().await,
         }
     }
+}
+
+/// What the bus of an installation tells the checker.
+pub async fn bus_facts(config: &Config) -> anyhow::Result<Box<dyn BusFactSource>> {
+    let opened = JournalFacts::open(&journal_file(&config.data_dir)).await;
+    Ok(Box::new(opened.with_context(|| uncheckable(config))?))
+}
+
+/// What its ledger tells.
+pub async fn ledger_facts(config: &Config) -> anyhow::Result<Box<dyn LedgerFactSource>> {
+    let opened = sqlite::audit::LedgerFacts::open(&ledger_file(&config.data_dir)).await;
+    Ok(Box::new(opened.with_context(|| uncheckable(config))?))
+}
+
+fn uncheckable(config: &Config) -> String {
+    format!("{} cannot be checked", config.data_dir.display())
 }
 
 fn memory(config: &Config) -> NewStock {

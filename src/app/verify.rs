@@ -1,15 +1,13 @@
 //! Checks the laws on an installation, running or stopped, without changing anything.
 
-use super::data_dir::{journal_file, ledger_file};
+use super::adapters;
 use crate::actors::reservation::HotSnapshot;
-use crate::bus::journal::audit::JournalFacts;
+use crate::config::Config;
 use crate::domain::audit::{AuditReport, Auditor, Detail, Fact, HotStock, Part};
 use crate::domain::ids::TenantId;
-use crate::ports::audit::FactSource;
+use crate::ports::audit::{BusFactSource, LedgerFactSource};
 use crate::ports::bus::LEDGER_GROUP;
-use crate::store::sqlite::audit::LedgerFacts;
 use anyhow::{Context as _, bail};
-use std::path::Path;
 
 /// How often the moments are chosen anew before giving up.
 const TRIES: usize = 20;
@@ -20,14 +18,14 @@ const EXPLAINED: usize = 3;
 /// Facts between two reports of progress.
 const STEP: u64 = 8_192;
 
-/// Reads both files of a data directory and checks every law on them.
+/// Reads bus and ledger of an installation and checks every law on them.
 ///
 /// `hot` is what the running server has in memory, asked for before this is called; empty when none runs. `progress`
 /// is told how many facts of about how many were looked at.
 ///
 /// # The order of reading
 ///
-/// A server may be writing both files meanwhile, and nothing stops it. So each file is read as of fixed moments, in
+/// A server may be writing both meanwhile, and nothing stops it. So each is read as of fixed moments, in
 /// this order, a millisecond apart: hot stock, journal, ledger, journal once more.
 ///
 /// - Hot stock comes first: each event in it is durable. It is in the journal as of the next moment, or was trimmed,
@@ -41,17 +39,20 @@ const STEP: u64 = 8_192;
 /// - Events set aside are taken from both moments of the journal: one moves from the retries to the ledger, or to the
 ///   dead letters before the ledger notes that it was given up.
 pub async fn verify(
-    data_dir: &Path,
+    config: &Config,
     hot: Vec<(TenantId, HotSnapshot)>,
     progress: impl FnMut(u64, u64) + Send,
 ) -> anyhow::Result<AuditReport> {
-    let (journal, ledger) = open(data_dir).await?;
-    compare(journal, ledger, hot, progress).await
+    let mut journal = adapters::bus_facts(config).await?;
+    let mut ledger = adapters::ledger_facts(config).await?;
+    pin(&mut *journal, &mut *ledger).await?;
+    compare(&mut *journal, &mut *ledger, hot, progress).await
 }
 
+/// With the moments chosen.
 async fn compare(
-    mut journal: JournalFacts,
-    mut ledger: LedgerFacts,
+    journal: &mut dyn BusFactSource,
+    ledger: &mut dyn LedgerFactSource,
     hot: Vec<(TenantId, HotSnapshot)>,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> anyhow::Result<AuditReport> {
@@ -78,20 +79,17 @@ async fn compare(
     progress(total, total);
     let mut report = auditor.finish();
     for difference in report.differences.iter_mut().take(EXPLAINED) {
-        difference.detail.evidence = evidence(&mut journal, &mut ledger, &difference.detail).await?;
+        difference.detail.evidence = evidence(journal, ledger, &difference.detail).await?;
     }
     Ok(report)
 }
 
-async fn open(data_dir: &Path) -> anyhow::Result<(JournalFacts, LedgerFacts)> {
-    let missing = || format!("{} cannot be checked", data_dir.display());
-    let mut journal = JournalFacts::open(&journal_file(data_dir)).await.with_context(missing)?;
-    let mut ledger = LedgerFacts::open(&ledger_file(data_dir)).await.with_context(missing)?;
+async fn pin(journal: &mut dyn BusFactSource, ledger: &mut dyn LedgerFactSource) -> anyhow::Result<()> {
     for _ in 0..TRIES {
         journal.pin_before().await?;
         ledger.pin().await?;
         if journal.pin_after().await? {
-            return Ok((journal, ledger));
+            return Ok(());
         }
         ledger.unpin().await?;
     }
@@ -99,8 +97,8 @@ async fn open(data_dir: &Path) -> anyhow::Result<(JournalFacts, LedgerFacts)> {
 }
 
 async fn evidence(
-    journal: &mut JournalFacts,
-    ledger: &mut LedgerFacts,
+    journal: &mut dyn BusFactSource,
+    ledger: &mut dyn LedgerFactSource,
     about: &Detail,
 ) -> anyhow::Result<Vec<String>> {
     let mut lines = ledger.evidence(about).await?;

@@ -42,7 +42,7 @@ pub async fn run(args: &VerifyArgs, config: &Config) -> anyhow::Result<ExitCode>
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {elapsed}")?);
     bar.set_message("checking");
-    let report = verify(&config.data_dir, hot, |done, all| {
+    let report = verify(config, hot, |done, all| {
         bar.set_length(all);
         bar.set_position(done);
     })

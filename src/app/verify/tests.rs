@@ -3,6 +3,7 @@ use super::{compare, verify};
 use crate::actors::reservation::HotSnapshot;
 use crate::bus::journal::audit::JournalFacts;
 use crate::bus::journal::{Journal, JournalSettings};
+use crate::config::Config;
 use crate::domain::audit::{AuditReport, Law};
 use crate::domain::catalogue::{UnitKind, tests::unit};
 use crate::domain::decimal::{Money, Quantity};
@@ -12,6 +13,7 @@ use crate::domain::ids::{EventId, LocationId, SaleId, TenantId, UnitId};
 use crate::domain::sale::{PaymentMethod, Sale, SaleLine};
 use crate::domain::tenant::{Location, LocationKind, Tenant};
 use crate::domain::time::Timestamp;
+use crate::ports::audit::{BusFactSource as _, LedgerFactSource as _};
 use crate::ports::bus::{Delivery, EventFeed, EventLog, LEDGER_GROUP, Rejection};
 use crate::ports::clock::SystemClock;
 use crate::ports::ledger::LedgerStore;
@@ -31,6 +33,10 @@ struct Shop {
     location: LocationId,
     units: [UnitId; 3],
     sequence: u64,
+}
+
+fn on(data_dir: &Path) -> Config {
+    Config { data_dir: data_dir.to_owned(), ..Config::load(None).unwrap() }
 }
 
 /// An installation without its server.
@@ -176,7 +182,7 @@ impl World {
     }
 
     async fn verify(&self) -> AuditReport {
-        verify(self.dir.path(), Vec::new(), |_, _| {}).await.unwrap()
+        verify(&on(self.dir.path()), Vec::new(), |_, _| {}).await.unwrap()
     }
 
     async fn close(self) -> TempDir {
@@ -272,7 +278,7 @@ async fn files_left_by_a_kill_are_read_with_their_logs_and_left_as_they_are() {
     assert!(std::fs::metadata(&wal).unwrap().len() > 0, "nothing to check: the log was checkpointed");
     let bytes = |name: &str| std::fs::read(left.path().join(name)).unwrap();
     let before = ["journal.db", "journal.db-wal", "ledger.db", "ledger.db-wal"].map(bytes);
-    let report = verify(left.path(), Vec::new(), |_, _| {}).await.unwrap();
+    let report = verify(&on(left.path()), Vec::new(), |_, _| {}).await.unwrap();
     clean(&report);
     assert_eq!((report.counts.sales, report.counts.waiting), (4, 1));
     assert!(before == ["journal.db", "journal.db-wal", "ledger.db", "ledger.db-wal"].map(bytes));
@@ -286,9 +292,9 @@ async fn files_left_by_a_kill_are_read_with_their_logs_and_left_as_they_are() {
 async fn a_stopped_installation_is_clean_and_a_missing_one_is_named() {
     let (world, ..) = busy_world().await;
     let dir = world.close().await;
-    clean(&verify(dir.path(), Vec::new(), |_, _| {}).await.unwrap());
+    clean(&verify(&on(dir.path()), Vec::new(), |_, _| {}).await.unwrap());
     std::fs::remove_file(dir.path().join("ledger.db")).unwrap();
-    let error = verify(dir.path(), Vec::new(), |_, _| {}).await.unwrap_err();
+    let error = verify(&on(dir.path()), Vec::new(), |_, _| {}).await.unwrap_err();
     assert!(format!("{error:#}").contains("ledger.db does not exist"), "{error:#}");
 }
 
@@ -310,7 +316,7 @@ async fn dead_letters_account_for_what_the_ledger_lacks() {
     let dir = world.close().await;
     tamper(&journal_file(dir.path()), "DELETE FROM dead_letters").await;
     breaks(
-        &verify(dir.path(), Vec::new(), |_, _| {}).await.unwrap(),
+        &verify(&on(dir.path()), Vec::new(), |_, _| {}).await.unwrap(),
         Law::LostSale,
         "missing from the ledger and is no dead",
     );
@@ -418,7 +424,7 @@ async fn each_law_is_broken_by_its_own_tampering() {
         let dir = copy(base.path());
         let file = if in_ledger { ledger_file(dir.path()) } else { journal_file(dir.path()) };
         tamper(&file, sql).await;
-        let report = verify(dir.path(), Vec::new(), |_, _| {}).await.unwrap();
+        let report = verify(&on(dir.path()), Vec::new(), |_, _| {}).await.unwrap();
         breaks(&report, *law, message);
         assert!(report.by_law[*law as usize - 1] > 0 && !report.differences[0].detail.to_string().is_empty());
     }
@@ -429,7 +435,7 @@ async fn the_first_difference_comes_with_its_rows_and_events() {
     let (world, ..) = busy_world().await;
     let dir = world.close().await;
     tamper(&ledger_file(dir.path()), "UPDATE sales SET payment = 'efectivo' WHERE sequence = 5").await;
-    let report = verify(dir.path(), Vec::new(), |_, _| {}).await.unwrap();
+    let report = verify(&on(dir.path()), Vec::new(), |_, _| {}).await.unwrap();
     let text = report.to_string();
     assert_eq!((report.difference_count, report.differences[0].law), (1, Law::LostSale));
     for part in
@@ -459,11 +465,11 @@ async fn hot_stock_is_compared_as_of_its_event() {
     // The snapshots are as of events before, at and after the ledger's mark; then the ledger has them all.
     for _ in 0..2 {
         for hot in [&behind, &at_mark, &ahead] {
-            let report = verify(world.dir.path(), vec![hot.clone()], |_, _| {}).await.unwrap();
+            let report = verify(&on(world.dir.path()), vec![hot.clone()], |_, _| {}).await.unwrap();
             clean(&report);
             assert_eq!(report.counts.hot_tenants, 1);
         }
-        let report = verify(world.dir.path(), vec![wrong.clone()], |_, _| {}).await.unwrap();
+        let report = verify(&on(world.dir.path()), vec![wrong.clone()], |_, _| {}).await.unwrap();
         breaks(&report, Law::Conservation, "hot stock is not what");
         assert_eq!(report.difference_count, 1);
         let detail = &report.differences[0].detail;
@@ -474,12 +480,12 @@ async fn hot_stock_is_compared_as_of_its_event() {
         }
     }
     wrong.1.sequence = 99;
-    let report = verify(world.dir.path(), vec![wrong], |_, _| {}).await.unwrap();
+    let report = verify(&on(world.dir.path()), vec![wrong], |_, _| {}).await.unwrap();
     breaks(&report, Law::Conservation, "nowhere on file");
     // A place that only the ledger knows is zero in hot stock.
     let mut empty = ahead;
     empty.1.on_hand.clear();
-    let report = verify(world.dir.path(), vec![empty], |_, _| {}).await.unwrap();
+    let report = verify(&on(world.dir.path()), vec![empty], |_, _| {}).await.unwrap();
     assert_eq!(report.by_law[3], 2, "{report}");
     // What was given up counts too: hot stock has it.
     world.record(&[a.moved([7, 0])]).await;
@@ -487,7 +493,7 @@ async fn hot_stock_is_compared_as_of_its_event() {
     let mut given_up = HashMap::from([((a.units[0], a.location), whole(105))]);
     given_up.insert((a.units[1], a.location), Quantity::parse("53.62").unwrap());
     let hot = HotSnapshot { sequence: 9, on_hand: given_up.into_iter().collect() };
-    clean(&verify(world.dir.path(), vec![(a.tenant, hot)], |_, _| {}).await.unwrap());
+    clean(&verify(&on(world.dir.path()), vec![(a.tenant, hot)], |_, _| {}).await.unwrap());
 }
 
 /// Between each two moments of the checker the server records, applies, confirms, gives up and trims.
@@ -515,7 +521,7 @@ async fn what_happens_between_the_moments_is_no_difference() {
     world.record(&[shop.sale(1, None)]).await;
     world.apply(1).await;
     assert!(journal.pin_after().await.unwrap(), "the moments join");
-    let report = compare(journal, ledger, vec![(shop.tenant, hot)], |_, _| {}).await.unwrap();
+    let report = compare(&mut journal, &mut ledger, vec![(shop.tenant, hot)], |_, _| {}).await.unwrap();
     clean(&report);
     assert_eq!((report.counts.sales, report.counts.waiting, report.counts.dead_letters), (3, 1, 1));
 }
@@ -536,7 +542,7 @@ async fn reading_the_ledger_first_would_report_losses_that_are_none() {
     world.record(&[shop.sale(1, None)]).await;
     journal.pin_before().await.unwrap();
     assert!(journal.pin_after().await.unwrap());
-    let report = compare(journal, ledger, Vec::new(), |_, _| {}).await.unwrap();
+    let report = compare(&mut journal, &mut ledger, Vec::new(), |_, _| {}).await.unwrap();
     breaks(&report, Law::LostSale, "neither in the ledger nor in the journal");
 }
 
@@ -579,7 +585,7 @@ async fn nothing_false_is_reported_while_a_writer_runs() {
     });
     let mut checks = 0;
     while !writer.is_finished() {
-        clean(&verify(&path, Vec::new(), |_, _| {}).await.unwrap());
+        clean(&verify(&on(&path), Vec::new(), |_, _| {}).await.unwrap());
         checks += 1;
     }
     let world = writer.await.unwrap();

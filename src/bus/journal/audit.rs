@@ -6,7 +6,7 @@ use super::{MIGRATIONS, checksum, log};
 use crate::domain::audit::{Detail, Fact, Parked, Part};
 use crate::domain::event::Event;
 use crate::ports::PortError;
-use crate::ports::audit::{FactSource, Sink};
+use crate::ports::audit::{BusFactSource, FactSource, Sink};
 use crate::sqlite::{port_error, snapshot};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryStreamExt as _};
@@ -28,29 +28,6 @@ impl JournalFacts {
     pub async fn open(path: &Path) -> Result<Self, PortError> {
         let before = snapshot::open(path, MIGRATIONS).await?;
         Ok(Self { before, after: snapshot::open(path, MIGRATIONS).await?, last: 0 })
-    }
-
-    /// The first moment.
-    pub async fn pin_before(&mut self) -> Result<(), PortError> {
-        snapshot::pin(&mut self.before).await?;
-        self.last = log::last_position(&mut self.before).await.map_err(port_error)?;
-        Ok(())
-    }
-
-    /// The second moment. False when events that came after the first one are trimmed already, so that the two do not
-    /// join; then both are over and have to begin again.
-    pub async fn pin_after(&mut self) -> Result<bool, PortError> {
-        snapshot::pin(&mut self.after).await?;
-        let last = log::last_position(&mut self.after).await.map_err(port_error)?;
-        let sql = "SELECT coalesce(min(position), 0) FROM journal WHERE position > $1";
-        let query = sqlx::query_scalar(sql).bind(super::number(self.last));
-        let next: i64 = query.fetch_one(&mut self.after).await.map_err(port_error)?;
-        if last <= self.last || next.unsigned_abs() == self.last + 1 {
-            return Ok(true);
-        }
-        snapshot::unpin(&mut self.before).await?;
-        snapshot::unpin(&mut self.after).await?;
-        Ok(false)
     }
 
     async fn standing(&mut self, sink: Sink<'_>) -> Result<(), PortError> {
@@ -177,4 +154,33 @@ fn whole(row: &SqliteRow, column: usize) -> Result<u64, PortError> {
     let value: i64 = row.try_get(column).map_err(port_error)?;
     // No number in the journal is negative; one that is matches nothing.
     Ok(u64::try_from(value).unwrap_or(u64::MAX))
+}
+
+impl BusFactSource for JournalFacts {
+    fn pin_before(&mut self) -> BoxFuture<'_, Result<(), PortError>> {
+        async move {
+            snapshot::pin(&mut self.before).await?;
+            self.last = log::last_position(&mut self.before).await.map_err(port_error)?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    /// They do not join when events that came after the first moment are trimmed already.
+    fn pin_after(&mut self) -> BoxFuture<'_, Result<bool, PortError>> {
+        async move {
+            snapshot::pin(&mut self.after).await?;
+            let last = log::last_position(&mut self.after).await.map_err(port_error)?;
+            let sql = "SELECT coalesce(min(position), 0) FROM journal WHERE position > $1";
+            let query = sqlx::query_scalar(sql).bind(super::number(self.last));
+            let next: i64 = query.fetch_one(&mut self.after).await.map_err(port_error)?;
+            if last <= self.last || next.unsigned_abs() == self.last + 1 {
+                return Ok(true);
+            }
+            snapshot::unpin(&mut self.before).await?;
+            snapshot::unpin(&mut self.after).await?;
+            Ok(false)
+        }
+        .boxed()
+    }
 }

@@ -5,7 +5,7 @@ use super::read::get;
 use crate::domain::audit::{Detail, Fact, LedgerRow, LineRow, Part, SaleRow};
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
 use crate::ports::PortError;
-use crate::ports::audit::{FactSource, Sink};
+use crate::ports::audit::{FactSource, LedgerFactSource, Sink};
 use crate::sqlite::{port_error, snapshot};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryStreamExt as _};
@@ -77,16 +77,6 @@ impl LedgerFacts {
     /// Opens the file for reading only.
     pub async fn open(path: &Path) -> Result<Self, PortError> {
         Ok(Self { connection: snapshot::open(path, MIGRATIONS).await? })
-    }
-
-    /// The moment.
-    pub async fn pin(&mut self) -> Result<(), PortError> {
-        snapshot::pin(&mut self.connection).await
-    }
-
-    /// The moment is over; another may follow.
-    pub async fn unpin(&mut self) -> Result<(), PortError> {
-        snapshot::unpin(&mut self.connection).await
     }
 
     async fn each(
@@ -321,5 +311,15 @@ fn show(rows: &[SqliteRow], lines: &mut Vec<String>) {
             line.push_str(&format!(" {}={shown}", column.name()));
         }
         lines.push(line);
+    }
+}
+
+impl LedgerFactSource for LedgerFacts {
+    fn pin(&mut self) -> BoxFuture<'_, Result<(), PortError>> {
+        snapshot::pin(&mut self.connection).boxed()
+    }
+
+    fn unpin(&mut self) -> BoxFuture<'_, Result<(), PortError>> {
+        snapshot::unpin(&mut self.connection).boxed()
     }
 }
