@@ -19,7 +19,10 @@ use crate::actors::reservation::{self, Ports, Reservation, Shards};
 use crate::config::Config;
 use crate::domain::decimal::Quantity;
 use crate::ports::clock::SharedClock;
+use crate::ports::ledger::LedgerReader;
 use crate::ports::stock::NewStock;
+use crate::resilience::circuit_breaker::{BreakerPolicy, CircuitBreaker};
+use crate::store::guarded::GuardedReader;
 use adapters::{Adapters, Ledger};
 use anyhow::Context as _;
 use data_dir::DataDir;
@@ -51,6 +54,8 @@ pub struct Engine {
     pub bus: Bus,
     /// What was wrong with the embedded files when they were opened.
     pub findings: Vec<String>,
+    /// In front of a ledger that is elsewhere.
+    pub ledger_circuit: Option<Arc<CircuitBreaker>>,
     /// Time.
     pub clock: SharedClock,
     root: Supervisor,
@@ -81,10 +86,11 @@ impl Engine {
             move || JournalWriter::new(open_log.clone()),
         );
         let shards_supervisor = root.child("reservation", Strategy::OneForOne, GRANTS);
+        let (reader, ledger_circuit) = reader(&ledger);
         let ports = Ports {
             journal: JournalHandle::new(journal_writer.clone()),
             history: bus.history(),
-            ledger: ledger.reader(),
+            ledger: reader,
             clock: clock.clone(),
         };
         let shards = start_shards(config, &shards_supervisor, policy, &ports, &new_stock)?;
@@ -102,6 +108,7 @@ impl Engine {
             shards,
             bus,
             findings,
+            ledger_circuit,
             clock,
             root,
             journal_writer,
@@ -185,6 +192,15 @@ fn watchdogs(config: &Config, registry: &Registry) -> anyhow::Result<Vec<Watchdo
         })?);
     }
     Ok(dogs)
+}
+
+/// A ledger in this process's own files is always there; one that is elsewhere gets a circuit breaker.
+fn reader(ledger: &Ledger) -> (Arc<dyn LedgerReader>, Option<Arc<CircuitBreaker>>) {
+    if !ledger.is_remote() {
+        return (ledger.reader(), None);
+    }
+    let breaker = Arc::new(CircuitBreaker::new("ledger", BreakerPolicy::default()));
+    (Arc::new(GuardedReader::new(ledger.reader(), breaker.clone())), Some(breaker))
 }
 
 /// A server that is away comes back some time: what works with one tries again for as long as that takes. A file that

@@ -117,6 +117,7 @@ fn api(
     started: Instant,
 ) -> anyhow::Result<Api> {
     let bus = engine.bus.clone();
+    let breaker = engine.ledger_circuit.clone();
     Ok(Api {
         shards: engine.shards.clone(),
         authenticator: authenticator(config, data_dir, &engine.clock)?,
@@ -127,6 +128,7 @@ fn api(
             live: LiveBoard::default(),
             ledger_lag: Box::new(move || bus.backlog()),
             findings: engine.findings.clone(),
+            circuits: Box::new(move || breaker.iter().map(|breaker| ("ledger", breaker.state())).collect()),
             open_to_loopback: config.server.ops_open_to_loopback,
             shows_sales: config.server.live_page_shows_sales,
             started,

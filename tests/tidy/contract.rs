@@ -29,6 +29,7 @@ fn served() -> BTreeSet<String> {
             live: LiveBoard::default(),
             ledger_lag: Box::new(|| 0),
             findings: Vec::new(),
+            circuits: Box::new(Vec::new),
             open_to_loopback: true,
             shows_sales: false,
             started: Instant::now(),

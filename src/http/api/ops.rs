@@ -9,6 +9,7 @@ use crate::domain::decimal::Quantity;
 use crate::domain::ids::{LocationId, SaleId, TenantId};
 use crate::domain::tenant::Tenant;
 use crate::ports::clock::SharedClock;
+use crate::resilience::circuit_breaker::BreakerState;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
 use metrics::Histogram;
@@ -47,6 +48,8 @@ pub struct Ops {
     pub ledger_lag: Box<dyn Fn() -> u64 + Send + Sync>,
     /// What was wrong with the journal when it was opened.
     pub findings: Vec<String>,
+    /// Circuit breakers by name, each with its state.
+    pub circuits: Box<dyn Fn() -> Vec<(&'static str, BreakerState)> + Send + Sync>,
     /// Whether processes of this machine need no token.
     pub open_to_loopback: bool,
     /// Whether the live page shows sales and stock.
@@ -148,23 +151,32 @@ pub async fn health(api: Arc<Api>, _request: Request) -> Result<Response, ApiErr
 /// `GET /ready`: everything a sale needs works. 503 with the same checks as details when not.
 pub async fn ready(api: Arc<Api>, _request: Request) -> Result<Response, ApiError> {
     let mut checks = serde_json::Map::new();
-    let mut all_run = true;
+    let (mut all_run, mut all_well) = (true, true);
     for actor in api.ops.registry.report() {
         // A shard that rebuilds itself holds its queue: callers wait a moment, they are not turned away.
         let runs = matches!(actor.state, ActorState::Running);
         all_run &= runs;
-        checks
-            .insert(actor.name, json!({ "ok": runs, "state": actor.state, "last_error": actor.last_error }));
+        // The ledger writer of a database that is away waits for it; selling goes on.
+        let waits = actor.observed["waiting"] == true;
+        all_well &= !waits;
+        let error = if waits { actor.observed["last_error"].clone() } else { json!(actor.last_error) };
+        checks.insert(actor.name, json!({ "ok": runs && !waits, "state": actor.state, "last_error": error }));
     }
     let findings = &api.ops.findings;
     checks.insert("journal_file".into(), json!({ "ok": findings.is_empty(), "findings": findings }));
+    all_well &= findings.is_empty();
+    for (name, state) in (api.ops.circuits)() {
+        let closed = state == BreakerState::Closed;
+        all_well &= closed;
+        checks.insert(format!("circuit_{name}"), json!({ "ok": closed, "state": state }));
+    }
     checks.insert("ledger_lag".into(), json!({ "ok": true, "events": (api.ops.ledger_lag)() }));
     if !all_run {
         let error = ApiError::unavailable("no_lista", "No todos los actores están en marcha", 1);
         return Err(error.with_details(json!({ "status": "not_ready", "checks": checks })));
     }
-    // Damage that was found and reported does not stop the shop.
-    let word = if findings.is_empty() { "ready" } else { "degraded" };
+    // Neither damage that was found and reported nor a ledger that is behind stops the shop.
+    let word = if all_well { "ready" } else { "degraded" };
     Response::ok(&json!({ "status": word, "timestamp": api.ops.clock.now(), "checks": checks }))
 }
 

@@ -22,6 +22,7 @@ pub struct Blend {
     root: TempDir,
     data_dir: PathBuf,
     files: Cell<u32>,
+    settings: Vec<(String, String)>,
 }
 
 /// A command that has ended.
@@ -51,7 +52,18 @@ impl Blend {
     pub fn new() -> Self {
         let root = TempDir::new().unwrap();
         let data_dir = root.path().join("data");
-        Self { root, data_dir, files: Cell::new(0) }
+        Self { root, data_dir, files: Cell::new(0), settings: Vec::new() }
+    }
+
+    /// With settings from the environment, for every command.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self { settings: settings.iter().map(owned).collect(), ..Self::new() }
+    }
+
+    /// A setting that it was given.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
 
     /// With the data directory somewhere else.
@@ -80,6 +92,7 @@ impl Blend {
     fn program(&self, args: &[&str]) -> Command {
         let mut command = program(args);
         command.arg("--data-dir").arg(&self.data_dir);
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -135,7 +148,10 @@ impl Blend {
             tienda_id: tenant.into().map(blend::domain::ids::TenantId),
             rol: role,
         };
-        let key = std::fs::read_to_string(self.data_dir.join("jwt.key")).unwrap();
+        let key = match self.setting("BLEND_AUTH__JWT_SECRET") {
+            Some(secret) => secret.to_owned(),
+            None => std::fs::read_to_string(self.data_dir.join("jwt.key")).unwrap(),
+        };
         let secret = Secret::new(key.trim()).unwrap();
         Authenticator::new(secret, Arc::new(move || now)).mint(&claims).unwrap()
     }
@@ -145,7 +161,10 @@ impl Blend {
 pub fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_blend"));
     // Whoever runs the tests may have an installation of their own set up.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BLEND_")) {
+    let is_setting = |name: &str| {
+        name.starts_with("BLEND_") || ["DATABASE_URL", "REDIS_URL", "RABBITMQ_URL"].contains(&name)
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
         command.env_remove(name);
     }
     command.args(args);
