@@ -30,6 +30,9 @@ pub mod http;
 pub mod load;
 pub mod ports;
 pub mod resilience;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod servers;
 pub mod sqlite;
 pub mod stock;
 pub mod store;
