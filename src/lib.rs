@@ -28,6 +28,7 @@ pub mod domain;
 mod fixtures;
 pub mod http;
 pub mod load;
+pub mod migrations;
 pub mod ports;
 pub mod resilience;
 #[cfg(test)]
