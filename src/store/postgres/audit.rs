@@ -1,8 +1,8 @@
 //! The ledger's facts, for the checker of the laws. All of them in one transaction, tenant by tenant: even the checker
 //! never has two tenants' rows before it at once.
 
-use super::connect::{Server, enter, tenants};
-use super::error::{port_error, within};
+use super::connect::{CHECKING, Server, enter, tenants};
+use super::error::port_error;
 use super::read::{fingerprint, get};
 use crate::domain::audit::{Detail, Fact, LedgerRow, LineRow, Part, SaleRow};
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
@@ -13,9 +13,6 @@ use futures_util::{FutureExt, TryStreamExt as _};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Column as _, Row as _, TypeInfo as _, ValueRef as _};
 use uuid::Uuid;
-
-/// The statements between the pins wait for other files to be read, and a stream lasts as long as its rows.
-const NO_LIMITS: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
 
 const MARK: &str = "SELECT sequence FROM applied WHERE tenant_id = $1";
 const HOLES: &str = "SELECT sequence, cause FROM holes WHERE tenant_id = $1";
@@ -55,10 +52,7 @@ pub struct LedgerFacts {
 
 impl LedgerFacts {
     pub(super) async fn connect(server: &Server) -> Result<Self, PortError> {
-        let mut connection = server.connect().await?;
-        let set = async { sqlx::raw_sql(NO_LIMITS).execute(&mut connection).await.map_err(port_error) };
-        within(server.limit(), "connecting", set).await?;
-        Ok(Self { connection, tenants: Vec::new() })
+        Ok(Self { connection: server.connect(CHECKING).await?, tenants: Vec::new() })
     }
 
     /// The moment. While it lasts the server keeps what was deleted or replaced since.

@@ -19,6 +19,17 @@ const STATEMENTS: u32 = 8;
 /// Statements kept prepared by a connection; more than there are.
 const PREPARED: usize = 64;
 
+/// For what reads one thing or another: each query is planned anew. The server would keep a plan that was made when the
+/// tables were nearly empty, and any index seemed as good as another, until somebody's ANALYZE.
+pub const READING: &str = "SET plan_cache_mode = force_custom_plan";
+
+/// For the writer, which keeps its plans since there are few rows in most batches: whatever the tables' size was, it
+/// looks up what it needs row by row through an index.
+pub const WRITING: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+
+/// For the checker of the laws: it waits for other files between its statements, and a stream lasts as long as its rows.
+pub const CHECKING: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+
 /// A database server, as the settings say.
 #[derive(Clone)]
 pub struct Server {
@@ -45,11 +56,11 @@ impl Server {
         self.timeout * STATEMENTS
     }
 
-    /// Connects as the role that row-level security holds for.
-    pub async fn connect(&self) -> Result<PgConnection, PortError> {
+    /// Connects as the role that row-level security holds for, to work in one of the manners below.
+    pub async fn connect(&self, manner: &'static str) -> Result<PgConnection, PortError> {
         let connecting = async {
             let mut connection = self.connect_as_user().await?;
-            let prepared = prepare(&mut connection, self.timeout).await;
+            let prepared = prepare(&mut connection, self.timeout, manner).await;
             prepared.map_err(|error| self.named(start_error_of(&error)))?;
             Ok(connection)
         };
@@ -60,13 +71,13 @@ impl Server {
         self.options.connect().await.map_err(|error| self.named(start_error_of(&error)))
     }
 
-    /// A pool of such connections. None is made before it is needed.
+    /// A pool of such connections for [`READING`]. None is made before it is needed.
     pub fn pool(&self, max_connections: u32) -> PgPool {
         let timeout = self.timeout;
         PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(timeout)
-            .after_connect(move |connection, _| prepare(connection, timeout).boxed())
+            .after_connect(move |connection, _| prepare(connection, timeout, READING).boxed())
             .connect_lazy_with(self.options.clone())
     }
 
@@ -82,7 +93,9 @@ impl Server {
                 OLDEST / 10_000
             )));
         }
-        if !self.is_up_to_date(&mut connection).await? {
+        let looked =
+            within(self.limit(), "reading the schema's version", self.is_up_to_date(&mut connection));
+        if !looked.await? {
             let migrated = migrations::migrator(MIGRATIONS).run(&mut connection).await;
             migrated.map_err(|error| migrations::refusal(error, &self.place, MIGRATIONS, start_error_of))?;
         }
@@ -123,14 +136,15 @@ impl Server {
 /// - The search path is settled while the url's user is asked: `"$user"` in it would mean another schema to `blend_app`.
 /// - A transaction that says nothing for long is ended by the server: a frozen process must not keep a tenant locked.
 /// - What is committed must be on the disk, since the event that it came from is confirmed and trimmed then.
-async fn prepare(connection: &mut PgConnection, timeout: Duration) -> Result<(), sqlx::Error> {
+async fn prepare(connection: &mut PgConnection, timeout: Duration, manner: &str) -> Result<(), sqlx::Error> {
     let millis = timeout.as_millis().max(1);
     let sql = format!(
         "SELECT set_config('search_path', quote_ident(current_schema()), false);
          SET ROLE blend_app;
          SET statement_timeout = {millis};
          SET idle_in_transaction_session_timeout = {millis};
-         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+         {manner}"
     );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(|_| ())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 const OF_THE_DATA: [&str; 6] = ["21", "22", "23", "44", "54", "P0"];
 
-/// Classes that somebody has to do something about before a start can succeed: refused login, a database, schema or
+/// Classes that (like a failed handshake of TLS) somebody has to do something about before a start can succeed: refused login, a database, schema or
 /// table that does not exist, a right that is missing, a feature that this server does not have.
 const OF_THE_INSTALLATION: [&str; 5] = ["28", "3D", "3F", "42", "0A"];
 
@@ -55,9 +55,13 @@ pub fn start_error_of(error: &sqlx::Error) -> PortError {
              create the role blend_app NOLOGIN and grant it to that owner), and GRANT blend_app TO the user of this url"
         ));
     }
-    if OF_THE_INSTALLATION.iter().any(|class| code.starts_with(class))
-        || matches!(error, sqlx::Error::Configuration(_))
-    {
+    let unusable = match error {
+        sqlx::Error::Configuration(_) | sqlx::Error::Tls(_) => true,
+        // So a certificate that is refused arrives here.
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => OF_THE_INSTALLATION.iter().any(|class| code.starts_with(class)),
+    };
+    if unusable {
         return PortError::Permanent(why);
     }
     PortError::Transient(why)

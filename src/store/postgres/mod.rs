@@ -63,7 +63,7 @@ impl Ledger {
         let server = Server::new(settings)?;
         server.migrate().await?;
         // Whether the url's user may work as blend_app shows here, not at the first sale.
-        let connection = server.connect().await?;
+        let connection = server.connect(connect::READING).await?;
         sqlx::Connection::close(connection).await.map_err(error::port_error)?;
         let readers = server.pool(settings.max_connections);
         Ok(Self { server, readers })

@@ -127,7 +127,10 @@ pub async fn write_catalogue(
         .bind(column(&units, |unit| unit.color.as_deref().map(text)))
         .bind(column(&units, |unit| unit.category.as_deref().map(text)))
         .bind(column(&units, |unit| unit.brand.as_deref().map(text)));
-    run(connection, query).await
+    run(connection, query).await?;
+    // How the server checks a reference to a unit it planned when there were fewer, perhaps hardly any, and every index
+    // would do; it would search the tenant's whole catalogue for each row.
+    run(connection, sqlx::query("DISCARD PLANS")).await
 }
 
 /// Sales and their lines.

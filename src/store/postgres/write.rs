@@ -4,7 +4,7 @@
 //! tenant's mark is can therefore only be known inside a transaction that holds the lock on it, and is forgotten with
 //! it. Tenants are locked in the order of their ids, so that two writers never wait for each other in a circle.
 
-use super::connect::{Server, enter};
+use super::connect::{Server, WRITING, enter};
 use super::error::{port_error, within};
 use super::rows::{signed, text, write_catalogue, write_movements, write_sales};
 use crate::domain::event::{Body, Event};
@@ -56,7 +56,7 @@ struct Mark {
 impl Writer {
     /// Opens a connection of its own.
     pub async fn open(server: Server) -> Result<Self, PortError> {
-        let connection = Some(server.connect().await?);
+        let connection = Some(server.connect(WRITING).await?);
         Ok(Self { server, connection })
     }
 
@@ -71,7 +71,7 @@ impl Writer {
         let done = async {
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => server.connect().await.map_err(passing)?,
+                None => server.connect(WRITING).await.map_err(passing)?,
             };
             let mut transaction = connection.begin_with(BEGIN).await.map_err(port_error)?;
             let Outcome { changed, value } = work(&mut transaction).await?;

@@ -1,5 +1,6 @@
 //! The PostgreSQL ledger against the contract of every ledger, and what is PostgreSQL's own, on private servers.
 
+mod batches;
 mod checking;
 mod contract;
 mod crowds;
@@ -42,7 +43,7 @@ impl Cluster {
     }
 
     async fn connect(&self, database: &str) -> PgConnection {
-        connect(&self.server.url(database)).await
+        connect_to(&self.server.url(database)).await
     }
 
     /// The url of a new and empty ledger.
@@ -68,12 +69,12 @@ struct Database {
 impl Database {
     /// As the superuser, whom row-level security does not hold for.
     async fn connect(&self) -> PgConnection {
-        connect(&self.url).await
+        connect_to(&self.url).await
     }
 
     /// As Blend does.
     async fn connect_as_blend(&self) -> PgConnection {
-        self.ledger.server.connect().await.unwrap()
+        self.ledger.server.connect(connect::READING).await.unwrap()
     }
 }
 
@@ -91,7 +92,7 @@ fn settings(url: String) -> PostgresSettings {
     PostgresSettings { url, max_connections: 2, timeout: Duration::from_secs(10) }
 }
 
-async fn connect(url: &str) -> PgConnection {
+async fn connect_to(url: &str) -> PgConnection {
     url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap()
 }
 

@@ -5,7 +5,7 @@ use super::*;
 use crate::domain::event::Event;
 use crate::fixtures::{Shop, sale_of, whole};
 use crate::store::contract::snapshot;
-use std::cell::Cell;
+use tokio::sync::watch;
 
 /// D21: nothing is given up because the database restarts; nothing is lost or doubled by it either.
 #[tokio::test]
@@ -20,7 +20,8 @@ async fn d21_a_server_killed_while_batches_are_applied_loses_and_doubles_nothing
     let batches: Vec<Vec<Arc<Event>>> = (0..BATCHES)
         .map(|n| (0..20).map(|i| shop.sold_at(0, &[(0, 1), (1, 1)], Some(&format!("k-{n}-{i}")))).collect())
         .collect();
-    let (applied, failed) = (Cell::new(0), Cell::new(0));
+    let (applied, mut seen) = watch::channel(0);
+    let mut failed = 0;
     let write = async {
         for batch in &batches {
             // As the ledger writer does: again until it works.
@@ -36,25 +37,23 @@ async fn d21_a_server_killed_while_batches_are_applied_loses_and_doubles_nothing
                     }
                     Err(error) => {
                         assert!(error.is_transient(), "{error:?}");
-                        failed.set(failed.get() + 1);
+                        failed += 1;
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
                 }
             }
-            applied.set(applied.get() + 1);
+            applied.send_modify(|applied| *applied += 1);
         }
     };
     let kill = async {
         for round in 1..=KILLS {
-            while applied.get() < BATCHES * round / (KILLS + 1) {
-                tokio::task::yield_now().await;
-            }
+            seen.wait_for(|applied| *applied >= BATCHES * round / (KILLS + 1)).await.unwrap();
             cluster.server.kill();
             cluster.server.restart().await;
         }
     };
     tokio::join!(write, kill);
-    assert!(failed.get() >= KILLS, "the writer noticed {} of {KILLS} deaths", failed.get());
+    assert!(failed >= KILLS, "the writer noticed {failed} of {KILLS} deaths");
     // Every sale is there, once, through the pool whose connections died too.
     let found = snapshot(&home, shop.id()).await;
     assert_eq!((found.sequence, found.holes.len()), (3 + 20 * BATCHES as u64, 0));
@@ -76,7 +75,7 @@ async fn d21_a_server_killed_while_batches_are_applied_loses_and_doubles_nothing
 async fn a_server_that_is_away_is_passing_trouble_that_takes_no_longer_than_the_limit() {
     let mut cluster = Cluster::start().await;
     let url = cluster.database().await;
-    let limits = PostgresSettings { timeout: Duration::from_millis(500), ..settings(url) };
+    let limits = PostgresSettings { timeout: Duration::from_secs(2), ..settings(url) };
     let ledger = Ledger::open(&limits).await.unwrap();
     let mut shop = Shop::new(1);
     let opened = shop.opened(1);
@@ -93,7 +92,7 @@ async fn a_server_that_is_away_is_passing_trouble_that_takes_no_longer_than_the_
         assert!(error.is_transient(), "{error:?}");
         assert!(!error.to_string().contains("secreto"), "{error}");
     }
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     // Something that accepts and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://u:secreto@{}/d?sslmode=disable", silent.local_addr().unwrap());

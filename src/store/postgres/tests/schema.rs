@@ -99,6 +99,10 @@ async fn references_are_indexed_and_history_is_append_only() {
     assert_eq!(bare, Vec::<String>::new(), "references without an index");
     let all = "SELECT count(*) FROM pg_constraint WHERE contype = 'f'";
     assert!(sqlx::query_scalar::<_, i64>(all).fetch_one(&mut owner).await.unwrap() >= 5);
+    // The ledger could be partitioned as it is: every unique key includes the tenant.
+    let parts =
+        "CREATE TABLE parts (LIKE ledger INCLUDING ALL) PARTITION BY HASH (tenant_id); DROP TABLE parts";
+    sqlx::raw_sql(parts).execute(&mut owner).await.unwrap();
     let mut shop = Shop::new(1);
     let mut events = shop.opened(5);
     events.push(shop.sold(1));
@@ -131,7 +135,7 @@ async fn references_are_indexed_and_history_is_append_only() {
 #[tokio::test]
 async fn migrators_do_not_mind_each_other() {
     let server = Postgres::start().await;
-    let mut connection = connect(&server.url("postgres")).await;
+    let mut connection = connect_to(&server.url("postgres")).await;
     for database in ["one", "two"] {
         let create = AssertSqlSafe(format!("CREATE DATABASE {database}"));
         sqlx::raw_sql(create).execute(&mut connection).await.unwrap();
@@ -144,7 +148,7 @@ async fn migrators_do_not_mind_each_other() {
     for result in opened.await {
         result.unwrap();
     }
-    let mut connection = connect(&urls[0]).await;
+    let mut connection = connect_to(&urls[0]).await;
     let steps = "SELECT count(*) FROM _sqlx_migrations";
     let steps: i64 = sqlx::query_scalar(steps).fetch_one(&mut connection).await.unwrap();
     assert_eq!(usize::try_from(steps).unwrap(), MIGRATIONS.len());
@@ -162,13 +166,13 @@ async fn what_keeps_a_ledger_from_opening_is_said() {
     let url = cluster.database().await;
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
                  VALUES (999, 'from the future', true, '\\x00', 0)";
-    sqlx::raw_sql(newer).execute(&mut connect(&url).await).await.unwrap();
+    sqlx::raw_sql(newer).execute(&mut connect_to(&url).await).await.unwrap();
     let error = refused(url).await;
     assert!(error.contains("was written by a newer Blend (schema 999"), "{error}");
 
     let url = cluster.database().await;
     let changed = "UPDATE _sqlx_migrations SET checksum = '\\x00'";
-    sqlx::raw_sql(changed).execute(&mut connect(&url).await).await.unwrap();
+    sqlx::raw_sql(changed).execute(&mut connect_to(&url).await).await.unwrap();
     let error = refused(url).await;
     assert!(error.contains("migration 1 is not the one that was applied"), "{error}");
 
@@ -188,4 +192,44 @@ async fn what_keeps_a_ledger_from_opening_is_said() {
     assert!(ledger.reader().snapshots(0, 1).await.unwrap().is_empty());
     let settings = settings(cluster.server.url("migrated"));
     assert!(!format!("{settings:?}").contains("secreto"));
+}
+
+#[tokio::test]
+async fn tls_is_spoken_when_the_url_asks_for_it() {
+    let cluster = Cluster::start().await;
+    let url = |mode: &str| cluster.server.url("migrated").replace("sslmode=disable", mode);
+    let refused = Ledger::open(&settings(url("sslmode=require"))).await.map(|_| ()).unwrap_err();
+    assert!(!refused.is_transient(), "a server without TLS: {refused:?}");
+    // The server makes its own certificate.
+    cluster
+        .run(
+            "postgres",
+            "COPY (SELECT 1) TO PROGRAM 'openssl req -new -x509 -days 2 -nodes -newkey ec \
+             -pkeyopt ec_paramgen_curve:prime256v1 -subj /CN=blend -addext subjectAltName=IP:127.0.0.1 \
+             -addext basicConstraints=critical,CA:FALSE -out server.crt -keyout server.key';
+             ALTER SYSTEM SET ssl = on; SELECT pg_reload_conf()",
+        )
+        .await;
+    let data: String = sqlx::query_scalar("SHOW data_directory")
+        .fetch_one(&mut cluster.connect("postgres").await)
+        .await
+        .unwrap();
+    let root = format!("sslmode=verify-full&sslrootcert={data}/server.crt");
+    let are_on = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+                  WHERE application_name = 'blend'";
+    // Sessions that begin after the reload speak it; it may take a moment.
+    let ledger = loop {
+        match Ledger::open(&settings(url(&root))).await {
+            Ok(ledger) => break ledger,
+            Err(error) => assert!(error.to_string().contains("not support TLS"), "{error}"),
+        }
+    };
+    let _held = ledger.store()().await.unwrap();
+    assert!(ledger.reader().snapshots(0, 1).await.unwrap().is_empty());
+    let mut admin = cluster.connect("postgres").await;
+    let are_on: Option<bool> = sqlx::query_scalar(are_on).fetch_one(&mut admin).await.unwrap();
+    assert_eq!(are_on, Some(true));
+    // A certificate that nobody vouches for is refused.
+    let refused = Ledger::open(&settings(url("sslmode=verify-full"))).await.map(|_| ()).unwrap_err();
+    assert!(!refused.is_transient() && refused.to_string().contains("ertificate"), "{refused:?}");
 }

@@ -114,15 +114,15 @@ async fn every_tenant_table_is_under_forced_row_level_security() {
 #[tokio::test]
 async fn an_owner_without_privileges_is_enough() {
     let cluster = Cluster::start().await;
-    cluster
-        .run(
-            "postgres",
-            "CREATE ROLE shopkeeper LOGIN CREATEROLE; CREATE DATABASE shop OWNER shopkeeper;
-                          CREATE DATABASE second OWNER shopkeeper",
-        )
-        .await;
-    for database in ["shop", "second"] {
-        cluster.run(database, "GRANT CREATE ON SCHEMA public TO shopkeeper").await;
+    let made = "CREATE ROLE shopkeeper LOGIN CREATEROLE; CREATE DATABASE shop; CREATE DATABASE second";
+    cluster.run("postgres", made).await;
+    // In the schema of all, and in one that is called as the owner is, which "$user" in the search path means.
+    let schemas = [
+        ("shop", "GRANT CREATE ON SCHEMA public TO shopkeeper"),
+        ("second", "CREATE SCHEMA shopkeeper AUTHORIZATION shopkeeper"),
+    ];
+    for (database, schema) in schemas {
+        cluster.run(database, schema).await;
         let url = cluster.server.url_of("shopkeeper", database);
         let home = Database { ledger: Ledger::open(&settings(url.clone())).await.unwrap(), url };
         let shops = two_shops(&home).await;
