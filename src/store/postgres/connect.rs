@@ -84,15 +84,7 @@ impl Server {
     /// Brings the schema up to date, unless it is.
     pub async fn migrate(&self) -> Result<(), PortError> {
         let mut connection = within(self.timeout, "connecting", self.connect_as_user()).await?;
-        if connection.server_version_num().is_some_and(|version| version < OLDEST) {
-            let found = connection.server_version_num().unwrap_or_default();
-            return Err(PortError::Permanent(format!(
-                "{}: PostgreSQL {} is too old, it must be {} or newer",
-                self.place,
-                found / 10_000,
-                OLDEST / 10_000
-            )));
-        }
+        within(self.limit(), "looking at the server", self.check_server(&mut connection)).await?;
         let looked =
             within(self.limit(), "reading the schema's version", self.is_up_to_date(&mut connection));
         if !looked.await? {
@@ -100,6 +92,24 @@ impl Server {
             migrated.map_err(|error| migrations::refusal(error, &self.place, MIGRATIONS, start_error_of))?;
         }
         sqlx::Connection::close(connection).await.map_err(port_error)
+    }
+
+    /// Refuses a server that would only fail later.
+    async fn check_server(&self, connection: &mut PgConnection) -> Result<(), PortError> {
+        let refuse = |why| Err(PortError::Permanent(format!("{}: {why}", self.place)));
+        let version = connection.server_version_num().unwrap_or(OLDEST);
+        if version < OLDEST {
+            let (found, oldest) = (version / 10_000, OLDEST / 10_000);
+            return refuse(format!("PostgreSQL {found} is too old, it must be {oldest} or newer"));
+        }
+        let encoding = sqlx::query_scalar::<_, String>("SHOW server_encoding").fetch_one(connection).await;
+        let encoding = encoding.map_err(|error| self.named(start_error_of(&error)))?;
+        if encoding == "UTF8" {
+            return Ok(());
+        }
+        refuse(format!(
+            "the database's encoding is {encoding}, which cannot hold every name: create one with ENCODING 'UTF8'"
+        ))
     }
 
     /// Whether there is nothing to migrate: then it takes no more rights than selling does.

@@ -181,6 +181,10 @@ async fn what_keeps_a_ledger_from_opening_is_said() {
     let error = refused("postgres://postgres:secreto@127.0.0.1:port/ledger".into()).await;
     assert!(error.contains("cannot be read"), "{error}");
 
+    cluster.run("postgres", "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'").await;
+    let error = refused(cluster.server.url("latin")).await;
+    assert!(error.contains("encoding is LATIN1"), "{error}");
+
     // A user without rights: told what to ask for; with the role granted it needs no others.
     cluster.run("postgres", "CREATE ROLE clerk LOGIN; CREATE DATABASE empty").await;
     let error = refused(cluster.server.url_of("clerk", "empty")).await;
