@@ -1,0 +1,231 @@
+//! The connection that the shards of a process share, and what they agree on over it.
+
+use super::RedisStock;
+use super::errors::port_error;
+use super::inspect::Inspection;
+use super::scripts::{Loaded, Script};
+use super::wire::Names;
+use crate::ports::PortError;
+use crate::ports::clock::{Clock, SystemClock};
+use crate::ports::stock::{HotStock, NewStock};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{
+    LogicalAggregateOp, MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo, SingleNodeRoutingInfo,
+};
+use redis::{Client, Cmd, FromRedisValue, Value, cmd};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+/// Times that a node of a cluster is asked before the command has failed.
+const CLUSTER_TRIES: u32 = 3;
+
+/// How Redis is reached.
+#[derive(Clone)]
+pub struct RedisSettings {
+    /// `redis://` or, for TLS, `rediss://`, with user, password and database number as usual. One node of a cluster
+    /// stands for all of it.
+    pub url: String,
+    /// How long an answer may take. What was asked may still happen after that.
+    pub timeout: Duration,
+    /// Settled idempotency keys of a tenant to remember before the ledger has to be asked.
+    pub keys_per_tenant: usize,
+    /// In front of every key, for a Redis that others use too: visible ASCII without braces, or empty.
+    pub prefix: String,
+}
+
+impl fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url: _, timeout, keys_per_tenant, prefix } = self;
+        f.debug_struct("RedisSettings")
+            .field("url", &"...")
+            .field("timeout", timeout)
+            .field("keys_per_tenant", keys_per_tenant)
+            .field("prefix", prefix)
+            .finish()
+    }
+}
+
+/// A connection to one server or to a cluster; copies share it.
+#[derive(Clone)]
+enum Link {
+    Single(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+impl Link {
+    async fn single(settings: &RedisSettings) -> Result<Self, PortError> {
+        let client = Client::open(settings.url.as_str()).map_err(|error| port_error(&error))?;
+        let config = ConnectionManagerConfig::new()
+            .set_response_timeout(Some(settings.timeout))
+            .set_connection_timeout(Some(settings.timeout))
+            .set_max_delay(Duration::from_secs(1));
+        let manager = ConnectionManager::new_with_config(client, config).await;
+        manager.map(Self::Single).map_err(|error| port_error(&error))
+    }
+
+    async fn cluster(settings: &RedisSettings) -> Result<Self, PortError> {
+        let client = ClusterClientBuilder::new([settings.url.as_str()])
+            .response_timeout(settings.timeout)
+            .connection_timeout(settings.timeout)
+            .retries(CLUSTER_TRIES)
+            .build()
+            .map_err(|error| port_error(&error))?;
+        client.get_async_connection().await.map(Self::Cluster).map_err(|error| port_error(&error))
+    }
+
+    /// For the node that has the keys of the command.
+    async fn run(&self, command: &Cmd) -> Result<Value, PortError> {
+        let answer = match self.clone() {
+            Self::Single(mut manager) => command.query_async(&mut manager).await,
+            Self::Cluster(mut cluster) => command.query_async(&mut cluster).await,
+        };
+        answer.map_err(|error| port_error(&error))
+    }
+
+    /// For every primary, or the one server.
+    async fn run_everywhere(&self, command: &Cmd, policy: ResponsePolicy) -> Result<Value, PortError> {
+        // Not the replicas, where the client would send SCRIPT LOAD too: one that takes over must not know the scripts.
+        let routing = (MultipleNodeRoutingInfo::AllMasters, Some(policy));
+        self.route(command, RoutingInfo::MultiNode(routing)).await
+    }
+
+    /// For any primary, or the one server.
+    async fn run_anywhere(&self, command: &Cmd) -> Result<Value, PortError> {
+        self.route(command, RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary)).await
+    }
+
+    async fn route(&self, command: &Cmd, routing: RoutingInfo) -> Result<Value, PortError> {
+        match self.clone() {
+            Self::Single(_) => self.run(command).await,
+            Self::Cluster(mut cluster) => {
+                cluster.route_command(command.clone(), routing).await.map_err(|error| port_error(&error))
+            }
+        }
+    }
+
+    async fn load_scripts(&self) -> Result<Loaded, PortError> {
+        let mark = Uuid::now_v7().to_string();
+        let mut hashes = <[String; Script::ALL.len()]>::default();
+        for (hash, script) in hashes.iter_mut().zip(Script::ALL) {
+            let mut load = cmd("SCRIPT");
+            load.arg("LOAD").arg(script.source(&mark));
+            *hash = read(self.run_everywhere(&load, ResponsePolicy::AllSucceeded).await?)?;
+        }
+        Ok(Loaded::under(hashes))
+    }
+
+    async fn inspect(&self) -> Result<Inspection, PortError> {
+        let info: String = read(self.run_anywhere(&cmd("INFO")).await?)?;
+        let mut save = cmd("CONFIG");
+        save.arg("GET").arg("save");
+        // Hosted servers often forbid CONFIG; then nobody knows.
+        let save = self.run_anywhere(&save).await.ok().and_then(|value| read::<Vec<String>>(value).ok());
+        Ok(Inspection::read(&info, save.and_then(|mut pair| pair.pop())))
+    }
+}
+
+fn read<T: FromRedisValue>(value: Value) -> Result<T, PortError> {
+    T::from_redis_value(value).map_err(|error| PortError::Transient(format!("Redis: {error}")))
+}
+
+/// Redis, for all shards of this process.
+pub struct RedisHome {
+    link: Link,
+    names: Names,
+    keys_per_tenant: usize,
+    /// Replaced when a server has forgotten them; whoever holds older ones may not act any more.
+    scripts: Mutex<Arc<Loaded>>,
+    /// The highest epoch that was given out here or met there.
+    epoch: AtomicU64,
+}
+
+impl RedisHome {
+    /// Connects and loads the scripts. Whether it is a cluster is what the server says.
+    pub async fn connect(settings: &RedisSettings) -> Result<Arc<Self>, PortError> {
+        let names = Names::new(&settings.prefix).ok_or_else(|| {
+            PortError::Permanent("the prefix of keys must be visible ASCII without braces".to_owned())
+        })?;
+        let mut link = Link::single(settings).await?;
+        let found = link.inspect().await?;
+        if !found.is_supported() {
+            let why = format!("Redis {} is too old: Blend needs 7.0 or newer", found.version);
+            return Err(PortError::Permanent(why));
+        }
+        if found.is_cluster {
+            link = Link::cluster(settings).await?;
+        }
+        let scripts = Mutex::new(Arc::new(link.load_scripts().await?));
+        let keys_per_tenant = settings.keys_per_tenant;
+        Ok(Arc::new(Self { link, names, keys_per_tenant, scripts, epoch: AtomicU64::new(0) }))
+    }
+
+    /// Makes the stock of a shard, over the shared connection.
+    pub fn new_stock(self: &Arc<Self>) -> NewStock {
+        let home = Arc::clone(self);
+        Arc::new(move || Box::new(RedisStock::new(Arc::clone(&home))) as Box<dyn HotStock>)
+    }
+
+    /// What the server, or one of the cluster's, says of itself.
+    pub async fn inspect(&self) -> Result<Inspection, PortError> {
+        self.link.inspect().await
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(super) fn keys_per_tenant(&self) -> usize {
+        self.keys_per_tenant
+    }
+
+    pub(super) async fn run(&self, command: &Cmd) -> Result<Value, PortError> {
+        self.link.run(command).await
+    }
+
+    /// Scripts that every server has. Once one has forgotten its own they get new names: a shard that loaded its stock
+    /// before does not find them and loads again, even if another shard came first.
+    pub(super) async fn scripts(&self) -> Result<Arc<Loaded>, PortError> {
+        let mut scripts = self.scripts.lock().await;
+        let everywhere = ResponsePolicy::AggregateLogical(LogicalAggregateOp::And);
+        let there: Vec<bool> = read(self.link.run_everywhere(&scripts.exist(), everywhere).await?)?;
+        if !there.iter().all(|there| *there) {
+            *scripts = Arc::new(self.link.load_scripts().await?);
+        }
+        Ok(scripts.clone())
+    }
+
+    /// An epoch above all that this process gave out or met, and above those of the past as far as clocks can tell: the
+    /// time in microseconds, which Lua's numbers hold until the year 2255.
+    pub(super) fn next_epoch(&self) -> u64 {
+        let now = u64::try_from(SystemClock.now().micros()).unwrap_or_default();
+        let mut last = self.epoch.load(Ordering::Relaxed);
+        loop {
+            let next = now.max(last + 1);
+            match self.epoch.compare_exchange_weak(last, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return next,
+                Err(newer) => last = newer,
+            }
+        }
+    }
+
+    /// Takes note of an epoch that somebody else's clock made.
+    pub(super) fn met(&self, epoch: u64) {
+        self.epoch.fetch_max(epoch, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for RedisHome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.link {
+            Link::Single(_) => "single",
+            Link::Cluster(_) => "cluster",
+        };
+        write!(f, "RedisHome({kind})")
+    }
+}
