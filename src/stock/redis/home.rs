@@ -90,7 +90,7 @@ impl Link {
 
     /// For every primary, or the one server.
     async fn run_everywhere(&self, command: &Cmd, policy: ResponsePolicy) -> Result<Value, PortError> {
-        // Not the replicas, where the client would send SCRIPT LOAD too: one that takes over must not know the scripts.
+        // Not the replicas, where the client may send SCRIPT LOAD too: one that takes over must not know the scripts.
         let routing = (MultipleNodeRoutingInfo::AllMasters, Some(policy));
         self.route(command, RoutingInfo::MultiNode(routing)).await
     }

@@ -246,6 +246,14 @@ async fn d3_the_largest_quantities_stay_what_they_are() {
     assert_eq!(raw.run(Script::MultiReserve, &[BOOK, A], &take).await, [1]);
     assert_eq!(raw.get(A).await, format!("11 {most} {most}"));
     assert_eq!(raw.run(Script::Move, &[BOOK, B], &["11", "1", "1", "1", "-1"]).await, [-7, 1]);
+    // What is held when movements bring the level to the bound is taken no further.
+    assert_eq!(raw.run(Script::Warmup, &[BOOK, A], &["12", "0", "1", "5"]).await, [1]);
+    let take = ["12", "1", "", "", "5", "1"];
+    assert_eq!(raw.run(Script::MultiReserve, &[BOOK, A], &take).await, [1]);
+    let down = ["12", "1", "1", "1", "-5", "1", "-9007199254740991"];
+    assert_eq!(raw.run(Script::Move, &[BOOK, A], &down).await, [1]);
+    assert_eq!(raw.run(Script::Settle, &[BOOK, A], &["12", "1"]).await, [1, 0]);
+    assert_eq!(raw.get(A).await, format!("12 -{most} 0"));
 }
 
 /// D13: nothing expires, and a sale does not make it.
