@@ -14,16 +14,19 @@ use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{
     LogicalAggregateOp, MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo, SingleNodeRoutingInfo,
 };
-use redis::{Client, Cmd, FromRedisValue, Value, cmd};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, Cmd, FromRedisValue, IntoConnectionInfo, Value, cmd};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
-use uuid::Uuid;
 
 /// Times that a node of a cluster is asked before the command has failed.
 const CLUSTER_TRIES: u32 = 3;
+
+/// Time-outs without any sign of the host until its connection is given up.
+const TIMEOUTS_UNTIL_GONE: u32 = 4;
 
 /// How Redis is reached.
 #[derive(Clone)]
@@ -60,7 +63,9 @@ enum Link {
 
 impl Link {
     async fn single(settings: &RedisSettings) -> Result<Self, PortError> {
-        let client = Client::open(settings.url.as_str()).map_err(|error| port_error(&error))?;
+        let info = settings.url.as_str().into_connection_info().map_err(|error| port_error(&error))?;
+        let info = info.set_tcp_settings(tcp(settings.timeout));
+        let client = Client::open(info).map_err(|error| port_error(&error))?;
         let config = ConnectionManagerConfig::new()
             .set_response_timeout(Some(settings.timeout))
             .set_connection_timeout(Some(settings.timeout))
@@ -73,6 +78,7 @@ impl Link {
         let client = ClusterClientBuilder::new([settings.url.as_str()])
             .response_timeout(settings.timeout)
             .connection_timeout(settings.timeout)
+            .tcp_settings(tcp(settings.timeout))
             .retries(CLUSTER_TRIES)
             .build()
             .map_err(|error| port_error(&error))?;
@@ -109,13 +115,39 @@ impl Link {
         }
     }
 
+    /// Which lives of which servers these are: the run ids of the primaries, which change when one restarts or another
+    /// takes over.
+    async fn lives(&self) -> Result<String, PortError> {
+        let mut info = cmd("INFO");
+        info.arg("server");
+        let answer = self.run_everywhere(&info, ResponsePolicy::Special).await?;
+        let answers = match answer {
+            Value::Map(by_address) => by_address.into_iter().map(|(_, answer)| answer).collect(),
+            one => vec![one],
+        };
+        let mut lives = Vec::with_capacity(answers.len());
+        for answer in answers {
+            let text: String = read(answer)?;
+            let id = text.lines().find_map(|line| line.trim_end().strip_prefix("run_id:"));
+            let no_id =
+                || PortError::Permanent("Redis: INFO tells no run_id; allow the user INFO".to_owned());
+            lives.push(id.ok_or_else(no_id)?.to_owned());
+        }
+        lives.sort_unstable();
+        Ok(lives.join(" "))
+    }
+
     async fn load_scripts(&self) -> Result<Loaded, PortError> {
-        let mark = Uuid::now_v7().to_string();
+        let mark = self.lives().await?;
         let mut hashes = <[String; Script::ALL.len()]>::default();
         for (hash, script) in hashes.iter_mut().zip(Script::ALL) {
             let mut load = cmd("SCRIPT");
             load.arg("LOAD").arg(script.source(&mark));
             *hash = read(self.run_everywhere(&load, ResponsePolicy::AllSucceeded).await?)?;
+        }
+        if self.lives().await? != mark {
+            let why = "Redis: a server restarted while scripts were loaded; load them again";
+            return Err(PortError::Transient(why.to_owned()));
         }
         Ok(Loaded::under(hashes))
     }
@@ -128,6 +160,16 @@ impl Link {
         let save = self.run_anywhere(&save).await.ok().and_then(|value| read::<Vec<String>>(value).ok());
         Ok(Inspection::read(&info, save.and_then(|mut pair| pair.pop())))
     }
+}
+
+/// Sent at once: the shards' commands share a connection, and none may wait until the one before is acknowledged. A host
+/// that is gone without a word is given up after a few time-outs; until the kernel does so, by default a quarter of an
+/// hour, the client would keep the connection.
+fn tcp(timeout: Duration) -> TcpSettings {
+    let settings = TcpSettings::default().set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(timeout * TIMEOUTS_UNTIL_GONE);
+    settings
 }
 
 fn read<T: FromRedisValue>(value: Value) -> Result<T, PortError> {
@@ -188,8 +230,8 @@ impl RedisHome {
         self.link.run(command).await
     }
 
-    /// Scripts that every server has. Once one has forgotten its own they get new names: a shard that loaded its stock
-    /// before does not find them and loads again, even if another shard came first.
+    /// Scripts that every server has. When one has been replaced or restarted they get new names: a shard that loaded
+    /// its stock before does not find its own and loads again, even if another shard came first.
     pub(super) async fn scripts(&self) -> Result<Arc<Loaded>, PortError> {
         let mut scripts = self.scripts.lock().await;
         let everywhere = ResponsePolicy::AggregateLogical(LogicalAggregateOp::And);

@@ -18,6 +18,9 @@
 //! and an instance takes its first one when it is made, before its shard reads the ledger: a load that was read
 //! earlier and arrives later is refused.
 //!
+//! The client of a cluster sends a command again when an answer is late, so every script can be run twice: a reservation
+//! is known by its sale, a movement by its number.
+//!
 //! What was left behind by tenants that are gone stays until Redis is flushed, which harms nobody.
 
 mod errors;

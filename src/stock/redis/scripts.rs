@@ -68,11 +68,11 @@ impl Script {
     }
 }
 
-/// The scripts under names that nobody else uses.
+/// The scripts under names that only the present life of the servers knows.
 ///
 /// Redis names a script by the hash of its text and forgets scripts when it restarts, whatever else it remembers of
-/// that time. With a mark of its own in each text, a set of scripts is known to exactly those servers that have been
-/// up since the set was loaded. A server that came back from an old file, or a replica that took over without the last
+/// that time. The text has the run ids of the servers in it, so a set of scripts is known to exactly those that have
+/// been up since they got it. A server that came back from an old file, or a replica that took over without the last
 /// writes, answers NOSCRIPT instead of selling from what it believes to be the stock.
 #[derive(Debug)]
 pub struct Loaded {

@@ -3,7 +3,7 @@
 mod lost;
 mod raw;
 
-use super::{RedisHome, RedisSettings};
+use super::{RedisHome, RedisSettings, Script};
 use crate::domain::decimal::Quantity;
 use crate::domain::idempotency::{Fingerprint, KeyHash};
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
@@ -181,6 +181,32 @@ async fn each_command_is_one_round_trip_however_many_lines_it_has() {
     stock.forget_keys(TENANT, &|_| true).await.unwrap();
     let stats: String = server.run(&["INFO", "commandstats"]).await;
     assert!(stats.contains("cmdstat_evalsha:calls=2,"), "{stats}");
+}
+
+/// A process that is started again and again does not fill Redis with scripts.
+#[tokio::test]
+async fn the_scripts_are_loaded_once_for_all_processes_and_again_after_a_flush() {
+    let mut server = RedisServer::start(&[]).await;
+    let cached = async |server: &RedisServer| {
+        let memory: String = server.run(&["INFO", "memory"]).await;
+        memory.lines().find_map(|line| line.strip_prefix("number_of_cached_scripts:")?.parse().ok())
+    };
+    let (one, two) = (home(server.url()).await, home(server.url()).await);
+    assert_eq!(cached(&server).await, Some(Script::ALL.len()));
+    for _ in 0..3 {
+        server.run::<()>(&["SCRIPT", "FLUSH"]).await;
+        load(&mut *one.new_stock()(), &[(1, 1)]).await.unwrap();
+        load(&mut *two.new_stock()(), &[(1, 1)]).await.unwrap();
+        assert_eq!(cached(&server).await, Some(Script::ALL.len()));
+    }
+    // Another life of the server is another server.
+    let before = one.scripts().await.unwrap();
+    server.kill_and_restart().await;
+    let mut after = one.scripts().await;
+    while after.is_err() {
+        after = one.scripts().await;
+    }
+    assert_ne!(format!("{before:?}"), format!("{:?}", after.unwrap()));
 }
 
 #[tokio::test]
