@@ -16,9 +16,9 @@ pub fn port_error(error: &RedisError) -> PortError {
             permanent("the user may not do this; allow it keys ~*stock:* and the commands of src/lua")
         }
         (ErrorKind::InvalidClientConfig, _) => permanent("stock.url is not usable"),
-        (ErrorKind::Server(Server::NoScript), _) => transient(
-            "it restarted, failed over or forgot its scripts; what it holds is not trusted, load it again",
-        ),
+        (ErrorKind::Server(Server::NoScript), _) => {
+            transient("it restarted or failed over; what it holds is not trusted, load it again")
+        }
         (ErrorKind::Server(Server::BusyLoading), _) => {
             transient("it is reading its file; wait until it is up")
         }

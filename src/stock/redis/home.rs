@@ -4,7 +4,7 @@ use super::RedisStock;
 use super::errors::port_error;
 use super::inspect::Inspection;
 use super::scripts::{Loaded, Script};
-use super::wire::Names;
+use super::wire::{Call, Names};
 use crate::ports::PortError;
 use crate::ports::clock::{Clock, SystemClock};
 use crate::ports::stock::{HotStock, NewStock};
@@ -15,7 +15,9 @@ use redis::cluster_routing::{
     LogicalAggregateOp, MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo, SingleNodeRoutingInfo,
 };
 use redis::io::tcp::TcpSettings;
-use redis::{Client, Cmd, FromRedisValue, IntoConnectionInfo, Value, cmd};
+use redis::{
+    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisResult, ServerErrorKind, Value, cmd,
+};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,12 +88,11 @@ impl Link {
     }
 
     /// For the node that has the keys of the command.
-    async fn run(&self, command: &Cmd) -> Result<Value, PortError> {
-        let answer = match self.clone() {
+    async fn run(&self, command: &Cmd) -> RedisResult<Value> {
+        match self.clone() {
             Self::Single(mut manager) => command.query_async(&mut manager).await,
             Self::Cluster(mut cluster) => command.query_async(&mut cluster).await,
-        };
-        answer.map_err(|error| port_error(&error))
+        }
     }
 
     /// For every primary, or the one server.
@@ -107,12 +108,11 @@ impl Link {
     }
 
     async fn route(&self, command: &Cmd, routing: RoutingInfo) -> Result<Value, PortError> {
-        match self.clone() {
+        let answer = match self.clone() {
             Self::Single(_) => self.run(command).await,
-            Self::Cluster(mut cluster) => {
-                cluster.route_command(command.clone(), routing).await.map_err(|error| port_error(&error))
-            }
-        }
+            Self::Cluster(mut cluster) => cluster.route_command(command.clone(), routing).await,
+        };
+        answer.map_err(|error| port_error(&error))
     }
 
     /// Which lives of which servers these are: the run ids of the primaries, which change when one restarts or another
@@ -226,8 +226,17 @@ impl RedisHome {
         self.keys_per_tenant
     }
 
-    pub(super) async fn run(&self, command: &Cmd) -> Result<Value, PortError> {
-        self.link.run(command).await
+    /// Runs a script of a set. Where it was flushed it is loaded again, but only on the same lives of the servers: under
+    /// any other name it is the script of somebody who has not loaded that stock.
+    pub(super) async fn run(&self, scripts: &Loaded, call: &Call) -> Result<Value, PortError> {
+        const NO_SCRIPT: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
+        let command = scripts.call(call.script, &call.keys, &call.args);
+        let mut answer = self.link.run(&command).await;
+        if answer.as_ref().is_err_and(|error| error.kind() == NO_SCRIPT) && *self.scripts().await? == *scripts
+        {
+            answer = self.link.run(&command).await;
+        }
+        answer.map_err(|error| port_error(&error))
     }
 
     /// Scripts that every server has. When one has been replaced or restarted they get new names: a shard that loaded

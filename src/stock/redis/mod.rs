@@ -100,7 +100,7 @@ impl RedisStock {
 
     async fn run(&self, tenant: TenantId, call: Call) -> Result<Reply, PortError> {
         let scripts = self.scripts.as_ref().ok_or_else(|| not_loaded(tenant))?;
-        let value = self.home.run(&scripts.call(call.script, &call.keys, &call.args)).await?;
+        let value = self.home.run(scripts, &call).await?;
         Reply::read(value).map_err(|refusal| {
             if let Refusal::Fenced(Some(epoch)) = refusal {
                 self.home.met(epoch);

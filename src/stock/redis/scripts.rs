@@ -74,7 +74,7 @@ impl Script {
 /// that time. The text has the run ids of the servers in it, so a set of scripts is known to exactly those that have
 /// been up since they got it. A server that came back from an old file, or a replica that took over without the last
 /// writes, answers NOSCRIPT instead of selling from what it believes to be the stock.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Loaded {
     hashes: [String; Script::ALL.len()],
 }

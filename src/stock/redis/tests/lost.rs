@@ -42,11 +42,19 @@ async fn d36_what_is_flushed_evicted_or_forgotten_is_loaded_again() {
     let home = home(server.url()).await;
     let names = Names::default();
     let (book, one) = (names.book(TENANT), names.place(TENANT, place(1)));
-    for words in
-        [&["FLUSHALL"][..], &["DEL", &one], &["DEL", &book], &["SCRIPT", "FLUSH"], &["HDEL", &book, "epoch"]]
-    {
+    for words in [&["FLUSHALL"][..], &["DEL", &one], &["DEL", &book], &["HDEL", &book, "epoch"]] {
         heals(&home, &words.join(" "), async || server.run::<()>(words).await).await;
     }
+    // Scripts that are flushed are loaded again on the way, as long as it is the same server: nobody notices.
+    let mut stock = home.new_stock()();
+    load(&mut *stock, &[(1, 5)]).await.unwrap();
+    for n in 1..=5 {
+        server.run::<()>(&["SCRIPT", "FLUSH"]).await;
+        assert_eq!(stock.reserve(TENANT, &ask(n, &[(1, 1)], None)).await.unwrap(), Outcome::Reserved);
+        server.run::<()>(&["SCRIPT", "FLUSH"]).await;
+        assert!(stock.settle(TENANT, sale(n)).await.unwrap());
+    }
+    assert_eq!(level(&*stock, 1).await, (0, 0));
     let broken = async || {
         let killed: u64 = server.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
         assert!(killed > 0);

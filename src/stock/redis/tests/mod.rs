@@ -127,17 +127,10 @@ fn d9_a_cluster_keeps_the_contract() {
         for node in cluster.nodes() {
             assert!(node.run::<u64>(&["DBSIZE"]).await > 0, "a node without a tenant");
         }
-        // One node forgets its scripts: only its tenants have to be loaded again, and are.
+        // One node forgets its scripts, and gets them again.
         cluster.nodes()[1].run::<()>(&["SCRIPT", "FLUSH"]).await;
-        let mut failed = 0;
         for n in 1..=60 {
-            failed += usize::from(stock.check(TenantId(Uuid::from_u128(n)), place(1)).await.is_err());
-        }
-        assert!((1..60).contains(&failed), "{failed}");
-        let mut again = home.new_stock()();
-        for n in 1..=60 {
-            again.load(TenantId(Uuid::from_u128(n)), vec![(place(1), quantity(3))]).await.unwrap();
-            assert!(again.check(TenantId(Uuid::from_u128(n)), place(1)).await.is_ok());
+            assert!(stock.check(TenantId(Uuid::from_u128(n)), place(1)).await.is_ok());
         }
     });
 }
