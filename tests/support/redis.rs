@@ -61,8 +61,10 @@ impl RedisServer {
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        // It may be dead already; then there is nothing to end.
+        if self.child.kill().is_ok() {
+            self.child.wait().unwrap();
+        }
     }
 
     async fn await_answer(&mut self) {
@@ -81,10 +83,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // It may have been killed before; then there is nothing to end.
-        if self.child.kill().is_ok() {
-            self.child.wait().ok();
-        }
+        self.kill();
     }
 }
 

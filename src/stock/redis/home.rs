@@ -8,6 +8,7 @@ use super::wire::{Call, Names};
 use crate::ports::PortError;
 use crate::ports::clock::{Clock, SystemClock};
 use crate::ports::stock::{HotStock, NewStock};
+use crate::resilience::backoff::BackoffPolicy;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
@@ -23,12 +24,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// Times that a node of a cluster is asked before the command has failed.
 const CLUSTER_TRIES: u32 = 3;
 
 /// Time-outs without any sign of the host until its connection is given up.
 const TIMEOUTS_UNTIL_GONE: u32 = 4;
+
+/// Between looking for servers that are away.
+const AWAY: BackoffPolicy = BackoffPolicy::doubling(Duration::from_millis(50), Duration::from_secs(1));
 
 /// How Redis is reached.
 #[derive(Clone)]
@@ -38,6 +43,9 @@ pub struct RedisSettings {
     pub url: String,
     /// How long an answer may take. What was asked may still happen after that.
     pub timeout: Duration,
+    /// How long a load waits for servers that are away, while the shard holds its callers. With less than a quarter of
+    /// the window of its restart budget an outage would end the shard instead.
+    pub patience: Duration,
     /// Settled idempotency keys of a tenant to remember before the ledger has to be asked.
     pub keys_per_tenant: usize,
     /// In front of every key, for a Redis that others use too: visible ASCII without braces, or empty.
@@ -46,10 +54,11 @@ pub struct RedisSettings {
 
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url: _, timeout, keys_per_tenant, prefix } = self;
+        let Self { url: _, timeout, patience, keys_per_tenant, prefix } = self;
         f.debug_struct("RedisSettings")
             .field("url", &"...")
             .field("timeout", timeout)
+            .field("patience", patience)
             .field("keys_per_tenant", keys_per_tenant)
             .field("prefix", prefix)
             .finish()
@@ -181,6 +190,7 @@ pub struct RedisHome {
     link: Link,
     names: Names,
     keys_per_tenant: usize,
+    patience: Duration,
     /// Replaced when a server has forgotten them; whoever holds older ones may not act any more.
     scripts: Mutex<Arc<Loaded>>,
     /// The highest epoch that was given out here or met there.
@@ -203,8 +213,8 @@ impl RedisHome {
             link = Link::cluster(settings).await?;
         }
         let scripts = Mutex::new(Arc::new(link.load_scripts().await?));
-        let keys_per_tenant = settings.keys_per_tenant;
-        Ok(Arc::new(Self { link, names, keys_per_tenant, scripts, epoch: AtomicU64::new(0) }))
+        let RedisSettings { keys_per_tenant, patience, .. } = *settings;
+        Ok(Arc::new(Self { link, names, keys_per_tenant, patience, scripts, epoch: AtomicU64::new(0) }))
     }
 
     /// Makes the stock of a shard, over the shared connection.
@@ -249,6 +259,21 @@ impl RedisHome {
             *scripts = Arc::new(self.link.load_scripts().await?);
         }
         Ok(scripts.clone())
+    }
+
+    /// The same, once the servers are there.
+    pub(super) async fn scripts_when_up(&self) -> Result<Arc<Loaded>, PortError> {
+        let began = Instant::now();
+        let mut delays = AWAY.delays();
+        loop {
+            match self.scripts().await {
+                Err(error) if error.is_transient() && began.elapsed() < self.patience => {
+                    tracing::warn!(%error, "waiting for Redis");
+                    tokio::time::sleep(delays.next_delay()).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// An epoch above all that this process gave out or met, and above those of the past as far as clocks can tell: the

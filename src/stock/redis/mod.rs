@@ -135,7 +135,7 @@ impl RedisStock {
     ) -> Result<(), PortError> {
         self.tenants.remove(&tenant);
         if self.scripts.is_none() {
-            self.scripts = Some(self.home.scripts().await?);
+            self.scripts = Some(self.home.scripts_when_up().await?);
         }
         let epoch = if self.begun.insert(tenant) { self.born } else { self.home.next_epoch() };
         let places: HashSet<Place> = levels.iter().map(|(place, _)| *place).collect();

@@ -11,7 +11,8 @@ const EACH: usize = 10;
 async fn home(server: &RedisServer) -> Arc<RedisHome> {
     let (url, timeout) = (server.url(), std::time::Duration::from_secs(5));
     // So few keys that most repetitions ask the ledger.
-    let settings = RedisSettings { url, timeout, keys_per_tenant: 3, prefix: String::new() };
+    let keys_per_tenant = 3;
+    let settings = RedisSettings { url, timeout, patience: timeout, keys_per_tenant, prefix: String::new() };
     RedisHome::connect(&settings).await.unwrap()
 }
 

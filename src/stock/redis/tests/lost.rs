@@ -97,6 +97,25 @@ async fn a_server_that_is_killed_and_comes_back_empty_is_loaded_again() {
     heals(&home, "SIGKILL", async move || server.kill_and_restart().await).await;
 }
 
+/// Callers wait while it is away, and hear of it when that takes too long.
+#[tokio::test]
+async fn a_load_waits_for_a_server_that_is_away_as_long_as_it_may() {
+    let mut server = RedisServer::start(&[]).await;
+    let patient = home(server.url()).await;
+    let settings = RedisSettings { patience: Duration::ZERO, ..settings(server.url()) };
+    let hasty = RedisHome::connect(&settings).await.unwrap();
+    server.kill();
+    let error = load(&mut *hasty.new_stock()(), &[(1, 5)]).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    let mut stock = patient.new_stock()();
+    let mut loading = Box::pin(load(&mut *stock, &[(1, 5)]));
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut loading).await;
+    assert!(early.is_err(), "{early:?}");
+    let (loaded, ()) = tokio::join!(loading, server.kill_and_restart());
+    loaded.unwrap();
+    assert_eq!(level(&*stock, 1).await, (5, 0));
+}
+
 /// D15: it comes back from its file, with the right epoch and with units that are sold since.
 #[tokio::test]
 async fn d15_a_server_that_comes_back_from_an_old_file_is_not_believed() {

@@ -29,7 +29,8 @@ fn runtime() -> Runtime {
 }
 
 fn settings(url: String) -> RedisSettings {
-    RedisSettings { url, timeout: Duration::from_secs(5), keys_per_tenant: KEEP, prefix: String::new() }
+    let (timeout, patience) = (Duration::from_secs(5), Duration::from_secs(30));
+    RedisSettings { url, timeout, patience, keys_per_tenant: KEEP, prefix: String::new() }
 }
 
 async fn home(url: String) -> Arc<RedisHome> {
