@@ -140,8 +140,8 @@ impl RedisCluster {
     }
 
     /// The nodes.
-    pub fn nodes(&self) -> &[RedisServer] {
-        &self.nodes
+    pub fn nodes(&mut self) -> &mut [RedisServer] {
+        &mut self.nodes
     }
 
     async fn join(&mut self) {

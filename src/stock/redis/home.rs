@@ -106,7 +106,6 @@ impl Link {
 
     /// For every primary, or the one server.
     async fn run_everywhere(&self, command: &Cmd, policy: ResponsePolicy) -> Result<Value, PortError> {
-        // Not the replicas, where the client may send SCRIPT LOAD too: one that takes over must not know the scripts.
         let routing = (MultipleNodeRoutingInfo::AllMasters, Some(policy));
         self.route(command, RoutingInfo::MultiNode(routing)).await
     }
@@ -124,37 +123,40 @@ impl Link {
         answer.map_err(|error| port_error(&error))
     }
 
-    /// Which lives of which servers these are: the run ids of the primaries, which change when one restarts or another
-    /// takes over.
-    async fn lives(&self) -> Result<String, PortError> {
+    async fn lives(&self) -> Result<Lives, PortError> {
         let mut info = cmd("INFO");
         info.arg("server");
-        let answer = self.run_everywhere(&info, ResponsePolicy::Special).await?;
-        let answers = match answer {
-            Value::Map(by_address) => by_address.into_iter().map(|(_, answer)| answer).collect(),
-            one => vec![one],
+        let answers = match self.run_everywhere(&info, ResponsePolicy::Special).await? {
+            Value::Map(by_address) => by_address,
+            one => vec![(Value::Nil, one)],
         };
-        let mut lives = Vec::with_capacity(answers.len());
-        for answer in answers {
+        let mut lives = Lives::default();
+        for (address, answer) in answers {
             let text: String = read(answer)?;
             let id = text.lines().find_map(|line| line.trim_end().strip_prefix("run_id:"));
             let no_id =
                 || PortError::Permanent("Redis: INFO tells no run_id; allow the user INFO".to_owned());
-            lives.push(id.ok_or_else(no_id)?.to_owned());
+            lives.ids.push(id.ok_or_else(no_id)?.to_owned());
+            lives.nodes.push(at_address(read(address)?)?);
         }
-        lives.sort_unstable();
-        Ok(lives.join(" "))
+        lives.ids.sort_unstable();
+        Ok(lives)
     }
 
     async fn load_scripts(&self) -> Result<Loaded, PortError> {
-        let mark = self.lives().await?;
+        let lives = self.lives().await?;
+        let mark = lives.ids.join(" ");
         let mut hashes = <[String; Script::ALL.len()]>::default();
         for (hash, script) in hashes.iter_mut().zip(Script::ALL) {
             let mut load = cmd("SCRIPT");
             load.arg("LOAD").arg(script.source(&mark));
-            *hash = read(self.run_everywhere(&load, ResponsePolicy::AllSucceeded).await?)?;
+            // To those who gave their ids, never to a replica or to who has just taken over: under this name they must
+            // not know the script.
+            for node in &lives.nodes {
+                *hash = read(self.route(&load, RoutingInfo::SingleNode(node.clone())).await?)?;
+            }
         }
-        if self.lives().await? != mark {
+        if self.lives().await?.ids != lives.ids {
             let why = "Redis: a server restarted while scripts were loaded; load them again";
             return Err(PortError::Transient(why.to_owned()));
         }
@@ -179,6 +181,24 @@ fn tcp(timeout: Duration) -> TcpSettings {
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(timeout * TIMEOUTS_UNTIL_GONE);
     settings
+}
+
+/// Which lives of which servers these are.
+#[derive(Default)]
+struct Lives {
+    /// Run ids of the primaries, sorted: they change when one restarts or another takes over.
+    ids: Vec<String>,
+    /// Where each of them is.
+    nodes: Vec<SingleNodeRoutingInfo>,
+}
+
+/// The node at `host:port`; without an address the one server, which needs none.
+fn at_address(address: Option<String>) -> Result<SingleNodeRoutingInfo, PortError> {
+    let Some(address) = address else { return Ok(SingleNodeRoutingInfo::RandomPrimary) };
+    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let unreadable = || PortError::Permanent(format!("Redis: {address} is no address of a node"));
+    let (host, port) = parts.ok_or_else(unreadable)?;
+    Ok(SingleNodeRoutingInfo::ByAddress { host: host.to_owned(), port })
 }
 
 fn read<T: FromRedisValue>(value: Value) -> Result<T, PortError> {

@@ -157,6 +157,8 @@ async fn d15_a_replica_that_takes_over_is_not_believed() {
     let there: usize = first.run(&["DBSIZE"]).await;
     assert!(there > 0, "no tenant on the first node");
     replica.run::<()>(&["CLUSTER", "FAILOVER", "TAKEOVER"]).await;
+    // Until it hears of that, the first node goes on selling what nobody will believe.
+    first.await_info(&["INFO", "replication"], &["role:slave"]).await;
     let mut refused = 0;
     for tenant in tenants() {
         let unit = stock.reserve(tenant, &ask(1, &[(1, 1)], None)).await;

@@ -108,7 +108,7 @@ fn one_server_keeps_the_contract() {
 #[test]
 fn d9_a_cluster_keeps_the_contract() {
     let runtime = runtime();
-    let cluster = runtime.block_on(RedisCluster::start());
+    let mut cluster = runtime.block_on(RedisCluster::start());
     let home = runtime.block_on(home(cluster.url()));
     assert!(runtime.block_on(home.inspect()).unwrap().is_cluster);
     keeps_the_contract(&runtime, &home, 24);
