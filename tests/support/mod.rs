@@ -1,6 +1,8 @@
 //! Servers that tests start for themselves, from what is installed, on free ports of the loopback; each is gone with
 //! the value that stands for it. Included by path, from the unit tests too.
 
+pub mod rabbitmq;
+
 use std::net::TcpListener;
 use std::process::Child;
 use std::time::{Duration, Instant};

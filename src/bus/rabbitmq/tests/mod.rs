@@ -1,0 +1,62 @@
+//! Tests against a broker of their own, by subject. One broker each, for it takes seconds to start; every installation
+//! on it has names of its own.
+
+use super::*;
+use crate::bus::contract::{self, Home as _};
+use crate::ports::bus::EventHistory;
+use crate::ports::clock::SystemClock;
+use crate::servers::rabbitmq::RabbitMq;
+use std::sync::atomic::AtomicUsize;
+
+fn settings(url: String, prefix: &str) -> RabbitSettings {
+    RabbitSettings {
+        url,
+        prefetch: 500,
+        confirm_timeout: Duration::from_secs(10),
+        catch_up_timeout: Duration::from_secs(20),
+        partitions: 2,
+        queue_type: QueueType::Quorum,
+        retries: RetrySchedule([50, 100].map(Duration::from_millis).to_vec()),
+        prefix: prefix.to_owned(),
+    }
+}
+
+fn bus(settings: RabbitSettings) -> RabbitBus {
+    RabbitBus::new(settings, Arc::new(SystemClock))
+}
+
+impl contract::Home for RabbitBus {
+    fn log(&self) -> Open<Box<dyn EventLog>> {
+        Self::log(self)
+    }
+
+    fn feed(&self) -> Open<Box<dyn EventFeed>> {
+        Self::feed(self, LEDGER_GROUP)
+    }
+
+    fn history(&self) -> Arc<dyn EventHistory> {
+        Arc::new(self.clone())
+    }
+
+    /// They come by themselves, soon.
+    fn let_retries_come(&self) {}
+}
+
+async fn the_contract_holds(queue_type: QueueType) {
+    let (server, count) = (RabbitMq::start().await, AtomicUsize::new(0));
+    contract::all(async || {
+        let prefix = format!("test{}.", count.fetch_add(1, Ordering::Relaxed));
+        bus(RabbitSettings { queue_type, ..settings(server.url(), &prefix) })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_contract_holds_on_quorum_queues() {
+    the_contract_holds(QueueType::Quorum).await;
+}
+
+#[tokio::test]
+async fn the_contract_holds_on_classic_queues() {
+    the_contract_holds(QueueType::Classic).await;
+}
