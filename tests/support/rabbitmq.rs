@@ -37,6 +37,16 @@ impl RabbitMq {
         self.broker.wait().unwrap();
     }
 
+    /// Stops it from doing anything, with its connections open.
+    pub fn freeze(&self) {
+        signal("STOP", self.broker.id());
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        signal("CONT", self.broker.id());
+    }
+
     /// Starts it again with what is on its disk.
     pub async fn restart(&mut self) {
         self.broker = launch(&self.dir, self.port, self.ports);

@@ -183,3 +183,19 @@ fn made_of(made: Made, arguments: &mut FieldTable) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d19_nothing_leaves_a_queue_of_events_unread() {
+        for arguments in [single_active(Made::Quorum), single_active(Made::Classic)] {
+            for forgets in
+                ["x-message-ttl", "x-expires", "x-max-length", "x-max-length-bytes", "x-dead-letter-exchange"]
+            {
+                assert!(!arguments.contains_key(forgets), "{forgets}");
+            }
+        }
+    }
+}

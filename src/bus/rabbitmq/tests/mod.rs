@@ -1,12 +1,22 @@
 //! Tests against a broker of their own, by subject. One broker each, for it takes seconds to start; every installation
 //! on it has names of its own.
 
+mod crash;
+mod delivery;
+mod messages;
+mod queues;
+
 use super::*;
-use crate::bus::contract::{self, Home as _};
+use crate::bus::contract;
+use crate::domain::event::Event;
+use crate::fixtures::Shop;
 use crate::ports::bus::EventHistory;
 use crate::ports::clock::SystemClock;
 use crate::servers::rabbitmq::RabbitMq;
 use std::sync::atomic::AtomicUsize;
+
+/// Longer than anything here takes; a test that gets there has failed.
+const LONG: Duration = Duration::from_secs(60);
 
 fn settings(url: String, prefix: &str) -> RabbitSettings {
     RabbitSettings {
@@ -23,6 +33,24 @@ fn settings(url: String, prefix: &str) -> RabbitSettings {
 
 fn bus(settings: RabbitSettings) -> RabbitBus {
     RabbitBus::new(settings, Arc::new(SystemClock))
+}
+
+async fn log(bus: &RabbitBus) -> Box<dyn EventLog> {
+    contract::reopened(bus).await
+}
+
+async fn feed(bus: &RabbitBus) -> Box<dyn EventFeed> {
+    tokio::time::timeout(LONG, (bus.feed(LEDGER_GROUP))()).await.expect("no feed opens").unwrap()
+}
+
+/// So many sales of a shop.
+fn sales(shop: &mut Shop, count: usize) -> Vec<Arc<Event>> {
+    (0..count).map(|_| shop.sold(1)).collect()
+}
+
+/// A connection that has nothing to do with the bus under test.
+async fn outsider(bus: &RabbitBus) -> lapin::Connection {
+    connection::connect(&bus.shared.settings, "outsider").await.unwrap()
 }
 
 impl contract::Home for RabbitBus {
