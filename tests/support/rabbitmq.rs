@@ -1,9 +1,10 @@
 //! A RabbitMQ of its own: node, names, ports, cookie, files and port mapper are in no other's way.
 
-use super::{await_start, free_port};
+use super::{PATIENCE, await_start, free_port};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,6 +30,18 @@ impl RabbitMq {
     /// Where it listens.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// Waits until the node has written down that it has a quorum queue. It does so about three seconds after the
+    /// queue was declared; killed before, it comes back with an empty one that never has a leader.
+    pub async fn await_written(&self, queue: &str) {
+        let node = format!("blend{}@localhost", self.port);
+        let names = self.dir.path().join("mnesia").join(&node).join("quorum").join(&node).join("names.dets");
+        let began = Instant::now();
+        while !std::fs::read(&names).unwrap().windows(queue.len()).any(|bytes| bytes == queue.as_bytes()) {
+            assert!(began.elapsed() < PATIENCE, "{queue} is not written down");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Kills it as the loss of power would.

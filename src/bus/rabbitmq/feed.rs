@@ -22,7 +22,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 /// A message from a partition, or the end of its stream.
@@ -74,6 +74,13 @@ impl Feed {
     pub async fn open(shared: Arc<Shared>) -> Result<Self, PortError> {
         let connection = connect(&shared.settings, "ledger").await?;
         topology::declare(&connection, &shared).await?;
+        // A quorum queue without a leader lets a consumer wait for as long as that takes.
+        let (limit, slow) = (shared.settings.confirm_timeout, "RabbitMQ does not let the ledger consume");
+        let begun = timeout(limit, Self::consume(connection, shared)).await;
+        begun.map_err(|_| PortError::Transient(format!("{slow} within {limit:?}")))?
+    }
+
+    async fn consume(connection: Connection, shared: Arc<Shared>) -> Result<Self, PortError> {
         let publisher = Publisher::open(&connection, shared.clone()).await?;
         let (mut partitions, mut streams) = (Vec::new(), Vec::new());
         for partition in 0..shared.names.partitions {

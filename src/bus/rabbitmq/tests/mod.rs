@@ -22,7 +22,7 @@ fn settings(url: String, prefix: &str) -> RabbitSettings {
     RabbitSettings {
         url,
         prefetch: 500,
-        confirm_timeout: Duration::from_secs(10),
+        confirm_timeout: Duration::from_secs(3),
         catch_up_timeout: Duration::from_secs(20),
         partitions: 2,
         queue_type: QueueType::Quorum,
@@ -39,8 +39,18 @@ async fn log(bus: &RabbitBus) -> Box<dyn EventLog> {
     contract::reopened(bus).await
 }
 
+/// The supervisor opens again until it succeeds; so does this.
 async fn feed(bus: &RabbitBus) -> Box<dyn EventFeed> {
-    tokio::time::timeout(LONG, (bus.feed(LEDGER_GROUP))()).await.expect("no feed opens").unwrap()
+    let opening = async {
+        loop {
+            match (bus.feed(LEDGER_GROUP))().await {
+                Ok(feed) => return feed,
+                Err(error) => assert!(error.is_transient(), "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, opening).await.expect("no feed opens")
 }
 
 /// So many sales of a shop.
