@@ -60,10 +60,13 @@ pub(super) async fn read(connection: &Connection, shared: &Shared) -> Result<Vec
     publish(&publisher, vec![mark], shared.settings.confirm_timeout).await?;
     let wait = shared.settings.catch_up_timeout;
     let read = timeout(wait, read_to_mark(&mut consumer, &channel, reader, shared)).await;
-    read.map_err(|_| {
-        PortError::Transient("the dead letters are being read by somebody else; try again".into())
-    })?
-    // The channel closes with the consumer, and what was not acknowledged is back where it was.
+    // With the consumer still there: cancelled first, it would leave the queue to the next reader while it still has
+    // the messages.
+    let closed = channel.close(REPLY_SUCCESS, "OK".into()).await;
+    let busy = || PortError::Transient("the dead letters are being read by somebody else; try again".into());
+    let letters = read.map_err(|_| busy())??;
+    closed.map_err(transient)?;
+    Ok(letters)
 }
 
 async fn read_to_mark(

@@ -182,7 +182,7 @@ impl Feed {
                 why,
                 "a message that is not an event this build reads; it is a dead letter now"
             );
-            let properties = message::unreadable(properties.clone(), self.shared.clock.now(), why);
+            let properties = message::unreadable(properties, self.shared.clock.now(), why);
             self.publisher.publish(vec![self.publisher.dead(body.clone(), properties)]).await?;
             self.acknowledge(partition, &[tag]).await?;
             self.unreadable.pop_front();

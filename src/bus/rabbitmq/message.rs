@@ -9,7 +9,7 @@ use crate::domain::time::Timestamp;
 use crate::ports::PortError;
 use crate::ports::bus::LEDGER_GROUP;
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString};
+use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -159,12 +159,37 @@ pub fn failed(dead_letter: &BasicProperties) -> BasicProperties {
     dead_letter.clone().with_type(FAILED.into()).with_headers(headers)
 }
 
-/// A message that is not understood, as it came, with the reason beside it. What the broker noted about it stays.
-pub fn unreadable(properties: BasicProperties, now: Timestamp, why: &str) -> BasicProperties {
-    let mut headers = properties.headers().clone().unwrap_or_default();
-    History::of(&properties).failed(now, why).write(&mut headers);
+/// A message that is not understood, as far as it may be repeated, with the reason beside it. Left out is what would
+/// make it expire, send it elsewhere, or have the broker refuse it for the name of another user.
+pub fn unreadable(properties: &BasicProperties, now: Timestamp, why: &str) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
+        if !["CC", "BCC"].contains(&name.as_str()) {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    History::of(properties).failed(now, why).write(&mut headers);
     headers.insert(GROUP.into(), long(LEDGER_GROUP));
-    properties.with_headers(headers).with_delivery_mode(PERSISTENT)
+    let mut kept = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
+    type Text = Option<ShortString>;
+    type With = fn(BasicProperties, ShortString) -> BasicProperties;
+    let texts: [(&Text, With); 6] = [
+        (properties.content_type(), BasicProperties::with_content_type),
+        (properties.content_encoding(), BasicProperties::with_content_encoding),
+        (properties.correlation_id(), BasicProperties::with_correlation_id),
+        (properties.message_id(), BasicProperties::with_message_id),
+        (properties.kind(), BasicProperties::with_type),
+        (properties.app_id(), BasicProperties::with_app_id),
+    ];
+    for (value, with) in texts {
+        if let Some(value) = value {
+            kept = with(kept, value.clone());
+        }
+    }
+    match properties.timestamp() {
+        Some(timestamp) => kept.with_timestamp(*timestamp),
+        None => kept,
+    }
 }
 
 /// With a life of its own, at least one millisecond: what expires at once goes past those that wait before it.

@@ -34,7 +34,9 @@ pub enum QueueType {
     /// Quorum, unless the queues are there already and classic.
     #[default]
     Auto,
-    /// Replicated by Raft. A message on its way through a retry is confirmed by the queue it goes to.
+    /// Replicated by Raft. A message on its way through a retry is confirmed by the queue it goes to. The broker takes
+    /// some three seconds to write down that there is a new queue: killed in the first seconds of an installation, it
+    /// comes back without what was in it.
     Quorum,
     /// On one node. A message on its way through a retry is lost when the broker is killed at that very moment.
     Classic,

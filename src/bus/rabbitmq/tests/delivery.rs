@@ -72,8 +72,10 @@ async fn d20_d21_d22_a_bad_event_is_tried_by_schedule_then_kept_and_holds_up_nob
     let last = good.sold(1);
     log.append(std::slice::from_ref(&last)).await.unwrap();
     while contract::take(&mut feed, 1).await[0] != last {}
-    let (one, two) = tokio::join!(bus.dead_letters(), bus.dead_letters());
-    assert_eq!((one.unwrap().len(), two.unwrap().len()), (1, 1), "two readers disturb each other");
+    for _ in 0..10 {
+        let (one, two) = tokio::join!(bus.dead_letters(), bus.dead_letters());
+        assert_eq!((one.unwrap().len(), two.unwrap().len()), (1, 1), "two readers disturb each other");
+    }
 }
 
 #[tokio::test]
@@ -133,8 +135,8 @@ async fn of_two_feeds_one_stands_by_and_takes_over() {
     more_done.unwrap();
     assert!(silent.is_err(), "both feeds are active");
     // The asker is in one process and the feed in another; the standby takes over with the question open.
-    let history =
-        async { tokio::time::timeout(LONG, there.unconfirmed()).await.expect("no answer").unwrap() };
+    let ask = async || tokio::time::timeout(LONG, there.unconfirmed()).await.expect("no answer").unwrap();
+    let history = async { tokio::join!(ask(), ask(), ask()) };
     let take_over = async {
         drop(active);
         contract::take(&mut standby, 12).await
@@ -151,7 +153,7 @@ async fn of_two_feeds_one_stands_by_and_takes_over() {
         letters = history => letters,
         () = keep_on => unreachable!("a ledger never ends"),
     };
-    assert_eq!(letters, Vec::new());
+    assert_eq!(letters, (Vec::new(), Vec::new(), Vec::new()));
     let open: std::collections::HashSet<_> = held[4..].iter().map(|delivery| delivery.event.id).collect();
     let came: std::collections::HashSet<_> = again.iter().map(|event| event.id).collect();
     assert_eq!((came.len(), came), (again.len(), open), "not exactly what was left open came again");

@@ -48,6 +48,28 @@ fn what_is_not_an_event_of_ours_says_why() {
     assert!(why(&failed, b"{}").contains("sales.failed"));
 }
 
+#[test]
+fn what_is_kept_of_an_unreadable_message_neither_expires_nor_goes_elsewhere() {
+    let mut headers = lapin::types::FieldTable::default();
+    for name in ["CC", "BCC", "x-death", "mine"] {
+        headers.insert(name.into(), lapin::types::AMQPValue::Boolean(true));
+    }
+    let foreign = lapin::BasicProperties::default()
+        .with_headers(headers)
+        .with_type("t".into())
+        .with_message_id("m".into())
+        .with_timestamp(7)
+        .with_user_id("somebody".into())
+        .with_expiration("1".into());
+    let kept = message::unreadable(&foreign, Timestamp::from_micros(0), "why");
+    assert_eq!((kept.user_id(), kept.expiration(), *kept.timestamp()), (&None, &None, Some(7)));
+    assert_eq!((kept.kind(), kept.message_id()), (foreign.kind(), foreign.message_id()));
+    let names: Vec<_> = kept.headers().as_ref().unwrap().inner().keys().map(ToString::to_string).collect();
+    let expected =
+        ["mine", "x-attempts", "x-cause", "x-death", "x-first-failure", "x-group", "x-last-failure"];
+    assert_eq!(names, expected);
+}
+
 #[tokio::test]
 async fn neither_settings_nor_errors_tell_the_password() {
     let settings = settings("amqp://blend:s3creto@127.0.0.1:1/%2f".into(), "");
