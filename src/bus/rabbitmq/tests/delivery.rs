@@ -179,3 +179,51 @@ async fn a_rebuild_that_nobody_answers_ends_and_leaves_nothing_behind() {
     };
     tokio::time::timeout(LONG, emptied).await.expect("questions pile up");
 }
+
+/// What a ledger writes, in order, until a rebuild is answered, and with what.
+async fn until_rebuilt(bus: &RabbitBus, ledger: &mut Box<dyn EventFeed>) -> (Vec<u64>, Vec<Arc<Event>>) {
+    let mut written = Vec::new();
+    let write = async {
+        loop {
+            let deliveries = ledger.next(10).await.unwrap();
+            written.extend(deliveries.iter().map(|delivery| delivery.event.sequence));
+            ledger.done(&deliveries).await.unwrap();
+        }
+    };
+    let letters = tokio::select! {
+        letters = tokio::time::timeout(LONG, bus.unconfirmed()) => letters.expect("no answer").unwrap(),
+        () = write => unreachable!("a ledger never ends"),
+    };
+    (written, letters)
+}
+
+async fn a_rebuild_waits_for_a_retry(bus: &RabbitBus, is_reopened: bool) {
+    let mut shop = Shop::new(1);
+    let appended = sales(&mut shop, 3);
+    let mut ledger = feed(bus).await;
+    // A feed that was asked before knows that nothing but its own is on the way.
+    assert_eq!(until_rebuilt(bus, &mut ledger).await, (Vec::new(), Vec::new()));
+    log(bus).await.append(&appended).await.unwrap();
+    let held = contract::hold(&mut ledger, 3).await;
+    ledger.reject(&held[0], "no").await.unwrap();
+    ledger.postpone(&held[1..2]).await.unwrap();
+    ledger.done(&held[2..]).await.unwrap();
+    if is_reopened {
+        drop(ledger);
+        ledger = feed(bus).await;
+    }
+    assert_eq!(until_rebuilt(bus, &mut ledger).await, (vec![1, 2], Vec::new()), "reopened: {is_reopened}");
+}
+
+#[tokio::test]
+async fn a_rebuild_is_not_answered_before_what_waits_for_its_next_try() {
+    let server = RabbitMq::start().await;
+    for (count, is_reopened) in [false, true].into_iter().enumerate() {
+        for queue_type in [QueueType::Quorum, QueueType::Classic] {
+            let retries = RetrySchedule(vec![Duration::from_secs(2)]);
+            let prefix = format!("{queue_type:?}{count}.");
+            let bus = bus(RabbitSettings { retries, queue_type, ..settings(server.url(), &prefix) });
+            a_rebuild_waits_for_a_retry(&bus, is_reopened).await;
+        }
+    }
+}
