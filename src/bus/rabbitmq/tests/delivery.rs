@@ -227,3 +227,25 @@ async fn a_rebuild_is_not_answered_before_what_waits_for_its_next_try() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_rebuild_is_not_answered_before_what_is_in_hand() {
+    let server = RabbitMq::start().await;
+    let bus = bus(settings(server.url(), ""));
+    let (mut ledger, mut shop) = (feed(&bus).await, Shop::new(1));
+    assert_eq!(until_rebuilt(&bus, &mut ledger).await, (Vec::new(), Vec::new()));
+    log(&bus).await.append(&sales(&mut shop, 5)).await.unwrap();
+    let held = contract::hold(&mut ledger, 5).await;
+    let rebuild = tokio::time::timeout(LONG, bus.unconfirmed());
+    tokio::pin!(rebuild);
+    for done in 0..5 {
+        // The question is there and the ledger listens.
+        tokio::select! {
+            _ = &mut rebuild => panic!("answered with {done} of 5 written"),
+            _ = ledger.next(10) => panic!("nothing else was recorded"),
+            () = tokio::time::sleep(Duration::from_millis(300)) => {}
+        }
+        ledger.done(&held[done..=done]).await.unwrap();
+    }
+    assert_eq!(rebuild.await.expect("no answer").unwrap(), Vec::new());
+}
