@@ -106,6 +106,7 @@ impl Link {
         let connection = connect(&shared.settings, "journal").await?;
         lock_out_the_one_before(&connection, shared).await?;
         topology::declare(&connection, shared).await?;
+        topology::check_partitions(&connection, shared).await?;
         let channel = confirming(&connection).await?;
         Ok(Self { connection, channel })
     }

@@ -114,7 +114,8 @@ impl RabbitBus {
     /// Connects, declares exchanges and queues, and checks that they are what the settings say.
     pub async fn check(&self) -> Result<(), PortError> {
         let connection = connection::connect(&self.shared.settings, "check").await?;
-        topology::declare(&connection, &self.shared).await
+        topology::declare(&connection, &self.shared).await?;
+        topology::check_partitions(&connection, &self.shared).await
     }
 
     /// Opens writing ends. There is one at a time in a process: a second one is refused while the first is open.

@@ -55,7 +55,27 @@ async fn declare_all(connection: &Connection, shared: &Shared) -> Result<(), Por
         at.bind(&names.partition(partition), &names.events, &ledger_key(partition)).await?;
         at.bind(&names.partition(partition), &names.dead, &retry_key("*", partition)).await?;
     }
-    at.nothing_left_in(&names.partition(names.partitions), names.partitions).await
+    Ok(())
+}
+
+/// Makes sure that no partition was left behind when their number was lowered.
+pub async fn check_partitions(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
+    let (names, channel) = (&shared.names, connection.create_channel().await.map_err(transient)?);
+    nothing_left_in(&channel, &names.partition(names.partitions), names.partitions).await
+}
+
+/// A queue beyond the last partition is one that nobody reads any more.
+async fn nothing_left_in(channel: &Channel, queue: &str, partitions: usize) -> Result<(), PortError> {
+    match channel.queue_declare(queue.into(), passive(), FieldTable::default()).await {
+        Ok(found) if found.message_count() == 0 => Ok(()),
+        Ok(found) => Err(PortError::Permanent(format!(
+            "queue {queue} holds {} events but bus.partitions is {partitions}: run with more partitions until it is \
+             empty, then delete it",
+            found.message_count()
+        ))),
+        Err(error) if code(&error) == Some(NOT_FOUND) => Ok(()),
+        Err(error) => Err(transient(error)),
+    }
 }
 
 struct Declarer<'a> {
@@ -92,20 +112,6 @@ impl Declarer<'_> {
                 self.channel = self.connection.create_channel().await.map_err(transient)?;
                 Ok(Made::Classic)
             }
-            Err(error) => Err(transient(error)),
-        }
-    }
-
-    /// A queue beyond the last partition is one that nobody reads any more.
-    async fn nothing_left_in(&self, queue: &str, partitions: usize) -> Result<(), PortError> {
-        match self.channel.queue_declare(queue.into(), passive(), FieldTable::default()).await {
-            Ok(found) if found.message_count() == 0 => Ok(()),
-            Ok(found) => Err(PortError::Permanent(format!(
-                "queue {queue} holds {} events but bus.partitions is {partitions}: run with more partitions until it \
-                 is empty, then delete it",
-                found.message_count()
-            ))),
-            Err(error) if code(&error) == Some(NOT_FOUND) => Ok(()),
             Err(error) => Err(transient(error)),
         }
     }
