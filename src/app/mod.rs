@@ -2,6 +2,7 @@
 //! types of every layer.
 
 pub mod data_dir;
+pub mod doctor;
 mod serve;
 pub mod verify;
 

@@ -15,6 +15,8 @@ mod auth;
 mod checkout;
 mod cli;
 mod demo;
+#[path = "../support/doctor_servers.rs"]
+mod doctor_servers;
 mod edge;
 mod faults;
 mod idempotency;
