@@ -5,10 +5,6 @@
 IF DB_ID(N'LinceIndumentaria') IS NULL
     CREATE DATABASE LinceIndumentaria;
 GO
--- Readers neither wait for writers nor see what is taken back.
-IF (SELECT is_read_committed_snapshot_on FROM sys.databases WHERE name = N'LinceIndumentaria') = 0
-    ALTER DATABASE LinceIndumentaria SET READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE;
-GO
 USE LinceIndumentaria;
 GO
 SET NOCOUNT ON;

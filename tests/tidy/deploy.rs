@@ -129,12 +129,12 @@ fn images_are_pinned() {
 }
 
 /// Every `${NAME...}` of the compose file, with what follows the name.
-fn variables() -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
+fn variables() -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
     for part in lines("docker-compose.yml").join("\n").split("${").skip(1) {
         let inner = part.split('}').next().unwrap();
         let end = inner.find(':').unwrap_or(inner.len());
-        found.insert(inner[..end].to_owned(), inner[end..].to_owned());
+        found.insert((inner[..end].to_owned(), inner[end..].to_owned()));
     }
     found
 }
@@ -194,7 +194,7 @@ fn the_example_names_what_compose_takes() {
         .filter_map(|line| line.split_once('=').map(|(name, _)| name.to_owned()))
         .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
         .collect();
-    let mut taken: BTreeSet<String> = variables().into_keys().collect();
+    let mut taken: BTreeSet<String> = variables().into_iter().map(|(name, _)| name).collect();
     taken.extend(
         lines("docker-compose.yml")
             .iter()
