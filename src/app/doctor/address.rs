@@ -57,6 +57,15 @@ impl Address {
         }
     }
 
+    /// Says why a login failed, without the secret, and what to do: `advice`, unless it is about the certificate.
+    pub(super) fn refused(&self, error: impl fmt::Display, advice: &str, checks: &mut Checks) {
+        let found = self.hide(error);
+        let untrusted = "its certificate is not trusted here, or not for this host name: it needs one of an authority \
+                         that this machine knows (PostgreSQL: or sslrootcert=FILE in the url)";
+        let advice = if found.contains("certificate") { untrusted } else { advice };
+        checks.fail("login", found, advice);
+    }
+
     /// Whether anything listens there; says what to do when nothing does.
     pub(super) async fn is_reached(&self, setting: &str, checks: &mut Checks) -> Option<TcpStream> {
         match TcpStream::connect((self.host.as_str(), self.port)).await {
@@ -137,6 +146,17 @@ mod tests {
         assert_eq!(said, "bad url amqp://u:***@mq/v, password ***");
         assert_eq!(Address::of("amqp://u:@mq/v", 1).hide("abc"), "abc");
         assert_eq!(plain("%zz%4"), "%zz%4");
+    }
+
+    #[test]
+    fn a_refusal_over_a_certificate_is_not_blamed_on_the_password() {
+        let advice = |error: &str| {
+            let mut checks = Checks::new("redis");
+            Address::of("rediss://:s3creto@cache", 1).refused(error, "correct the password", &mut checks);
+            checks.into_list().remove(0).advice.unwrap()
+        };
+        assert!(advice("invalid peer certificate: UnknownIssuer").contains("authority"));
+        assert_eq!(advice("WRONGPASS s3creto"), "correct the password");
     }
 
     #[test]

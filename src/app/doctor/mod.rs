@@ -18,12 +18,14 @@ use crate::ports::clock::Clock;
 use report::Checks;
 use std::time::Duration;
 
+const DATA_DIR: &str = "data directory";
+
 /// Looks at everything. `limit` is how long one dependency may take.
 pub async fn examine(config: &Config, clock: &dyn Clock, limit: Duration) -> Report {
     let (ledger, stock, bus) =
         (config.ledger.url.reveal(), config.stock.url.reveal(), config.bus.url.reveal());
     let here = within("engine", limit, async |checks| local::engine(config, clock, checks));
-    let files = within("data directory", limit, async |checks| local::data_dir(config, checks).await);
+    let files = within(DATA_DIR, limit, async |checks| local::data_dir(config, checks).await);
     let postgres = within("postgres", limit, async |checks| match ledger {
         "" => checks.ok("server", "embedded: ledger.db in the data directory"),
         url => postgres::probe(url, config.ledger.max_connections, clock, checks).await,
@@ -44,12 +46,14 @@ pub async fn examine(config: &Config, clock: &dyn Clock, limit: Duration) -> Rep
 async fn within(part: &'static str, limit: Duration, probe: impl AsyncFnOnce(&mut Checks)) -> Vec<Check> {
     let mut checks = Checks::new(part);
     if tokio::time::timeout(limit, probe(&mut checks)).await.is_err() {
-        checks.fail(
-            "time limit",
-            format!("does not answer within {} s", limit.as_secs()),
-            "something accepts and stays silent: see its log, and what stands between (proxy, firewall, a port that \
-             is another program's); --timeout gives it longer",
-        );
+        let advice = match part {
+            DATA_DIR => "its file system hangs: look at the disk, or at the server that it is mounted from",
+            _ => {
+                "something accepts and stays silent: see its log, and what stands between (proxy, firewall, a port \
+                 that is another program's); --timeout gives it longer"
+            }
+        };
+        checks.fail("time limit", format!("does not answer within {} s", limit.as_secs()), advice);
     }
     checks.into_list()
 }

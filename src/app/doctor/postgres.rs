@@ -48,11 +48,7 @@ pub(super) async fn probe(url: &str, connections: u32, clock: &dyn Clock, checks
     };
     let address = address.at(options.get_host(), options.get_port());
     if options.get_socket().is_none() && !options.get_host().starts_with('/') {
-        let checked = matches!(
-            options.get_ssl_mode(),
-            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
-        );
-        address.judge_encryption(checked, "add sslmode=verify-full (or require) to DATABASE_URL", checks);
+        judge_encryption(options.get_ssl_mode(), &address, checks);
         if address.is_reached(setting, checks).await.is_none() {
             return;
         }
@@ -62,7 +58,7 @@ pub(super) async fn probe(url: &str, connections: u32, clock: &dyn Clock, checks
         Err(error) => {
             let advice =
                 format!("correct user, password, database or sslmode in {setting}, or pg_hba.conf there");
-            checks.fail("login", address.hide(error), advice);
+            address.refused(error, &advice, checks);
             return;
         }
     };
@@ -75,6 +71,22 @@ pub(super) async fn probe(url: &str, connections: u32, clock: &dyn Clock, checks
     }
     // The connection may be gone already, for the reason that was just told.
     connection.close().await.ok();
+}
+
+fn judge_encryption(mode: PgSslMode, address: &Address, checks: &mut Checks) {
+    let advice =
+        "add sslmode=verify-full to DATABASE_URL, with sslrootcert=FILE for an authority of your own";
+    match mode {
+        PgSslMode::VerifyFull => address.judge_encryption(true, advice, checks),
+        PgSslMode::Require | PgSslMode::VerifyCa if !address.is_loopback() => checks.warn(
+            "encryption",
+            format!("TLS, but nothing proves that it is {address} who answers"),
+            advice,
+        ),
+        PgSslMode::Require | PgSslMode::VerifyCa => address.judge_encryption(true, advice, checks),
+        // "allow" and "prefer" do without where the server has none.
+        _ => address.judge_encryption(false, advice, checks),
+    }
 }
 
 /// What the server says of itself and of the user.
@@ -248,6 +260,20 @@ mod tests {
         judge(&facts, 8, 1_000, &mut checks);
         let list = checks.into_list().into_iter().filter(|check| check.verdict != Verdict::Ok);
         list.map(|check| (check.name, check.verdict)).collect()
+    }
+
+    #[test]
+    fn a_connection_that_can_be_listened_to_or_diverted_is_a_warning() {
+        let judged = |url, mode| {
+            let mut checks = Checks::new("pg");
+            judge_encryption(mode, &Address::of(url, 5432), &mut checks);
+            checks.into_list()[0].verdict
+        };
+        for loose in [PgSslMode::Disable, PgSslMode::Prefer, PgSslMode::Require, PgSslMode::VerifyCa] {
+            assert_eq!(judged("postgres://db.example/x", loose), Verdict::Warning, "{loose:?}");
+            assert_eq!(judged("postgres://localhost/x", loose), Verdict::Ok, "{loose:?}");
+        }
+        assert_eq!(judged("postgres://db.example/x", PgSslMode::VerifyFull), Verdict::Ok);
     }
 
     #[test]

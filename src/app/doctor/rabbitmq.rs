@@ -31,12 +31,9 @@ pub(super) async fn probe(url: &str, confirm_limit: Duration, checks: &mut Check
     let connection = match Connection::connect(url, name).await {
         Ok(connection) => connection,
         Err(error) => {
-            checks.fail(
-                "login",
-                address.hide(error),
-                "correct user, password or virtual host in RABBITMQ_URL (bus.url); the host / is written %2f; the \
-                 user guest is let in from the broker's own machine only",
-            );
+            let advice = "correct user, password or virtual host in RABBITMQ_URL (bus.url); the virtual host / is written %2f; the \
+                          user guest is let in from the broker's own machine only";
+            address.refused(error, advice, checks);
             return;
         }
     };

@@ -21,11 +21,8 @@ pub(super) async fn probe(url: &str, checks: &mut Checks) {
     let mut connection = match connect(url).await {
         Ok(connection) => connection,
         Err(error) => {
-            checks.fail(
-                "login",
-                address.hide(error),
-                "correct user, password, database number or scheme (rediss:// for TLS) in REDIS_URL (stock.url)",
-            );
+            let advice = "correct user, password, database number or scheme (rediss:// for TLS) in REDIS_URL (stock.url)";
+            address.refused(error, advice, checks);
             return;
         }
     };
