@@ -28,8 +28,12 @@ pub mod domain;
 mod fixtures;
 pub mod http;
 pub mod load;
+pub mod migrations;
 pub mod ports;
 pub mod resilience;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod servers;
 pub mod sqlite;
 pub mod stock;
 pub mod store;

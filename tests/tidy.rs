@@ -8,6 +8,8 @@
 mod code;
 #[path = "tidy/contract.rs"]
 mod contract;
+#[path = "tidy/deploy.rs"]
+mod deploy;
 #[path = "tidy/documents.rs"]
 mod documents;
 #[path = "tidy/source.rs"]

@@ -172,6 +172,15 @@ impl JournalWriter {
         cx.pipe(commit, Msg::Committed);
     }
 
+    /// The log is free again, if it still is one.
+    fn take_back(&mut self, log: Box<dyn EventLog>) -> Result<(), Fault> {
+        if log.is_lost() {
+            return Err(Fault::new("the log has lost its hold on the bus"));
+        }
+        self.log = Some(log);
+        Ok(())
+    }
+
     /// Gives back what was built on an append that failed.
     fn fail_broken_lanes(&mut self) {
         let is_broken =
@@ -215,8 +224,7 @@ impl JournalWriter {
         if let Err(AppendError::InDoubt(why)) = commit.result {
             return Err(Fault::new(why));
         }
-        self.log = Some(commit.log);
-        Ok(())
+        self.take_back(commit.log)
     }
 
     fn answer(&self, replies: Vec<Waiting>, result: &Result<(), AppendError>) {
@@ -261,7 +269,7 @@ impl Behaviour for JournalWriter {
                 if let Err(error) = result {
                     tracing::warn!(%error, "journal upkeep failed");
                 }
-                self.log = Some(log);
+                self.take_back(log)?;
                 cx.notify_after(UPKEEP_EVERY, Msg::Upkeep);
             }
         }

@@ -154,6 +154,18 @@ fn a_barrier_in_the_group_that_is_in_doubt_is_not_answered_as_passed() {
 }
 
 #[test]
+fn a_log_that_is_lost_is_opened_anew() {
+    on_system(async {
+        let mut writer = Writer::start();
+        writer.bus.next(&[Fate::Lost]);
+        assert!(matches!(writer.append(1).await, Err(NotAppended::Failed(AppendError::NotDurable(_)))));
+        assert_eq!(writer.journal.barrier().await, Ok(2));
+        writer.generation = 2;
+        assert_eq!((writer.append(1).await, writer.bus.opened()), (Ok(()), 2));
+    });
+}
+
+#[test]
 fn a_failed_append_fails_alone() {
     on_system(async {
         let mut writer = Writer::start();

@@ -173,6 +173,7 @@ fn a_sale_is_never_absent_on_its_way_from_the_journal_through_the_shard_into_the
             history: Arc::new(files.journal.clone()),
             ledger: files.ledger.reader(),
             clock: Arc::new(SystemClock),
+            unbooked: reservation::Unbooked::default(),
         };
         let settings = Settings { shard: 0, shards: 1, max_quantity: whole(10_000), filter_keys: 1_000 };
         let shard = files.root.start(Spec::new("reservation-0", 4_096), Place::Here, move || {

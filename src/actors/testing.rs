@@ -3,7 +3,7 @@
 use super::journal_writer::{self, JournalHandle, JournalWriter};
 use super::kit::{AskError, Place, Registry, RestartPolicy, Spec, Strategy, Supervisor};
 use super::reservation::{
-    Caller, Checkout, CheckoutResult, Denied, Ports, Reservation, Settings, Shards, Sold, Written,
+    Caller, Checkout, CheckoutResult, Denied, Ports, Reservation, Settings, Shards, Sold, Unbooked, Written,
 };
 use crate::domain::catalogue::Catalogue;
 use crate::domain::decimal::Quantity;
@@ -61,9 +61,15 @@ pub fn quick() -> RestartPolicy {
 #[derive(Clone, Copy, Debug)]
 pub enum Fate {
     NotDurable,
+    /// Not durable, and the log is of no use any more.
+    Lost,
     Full,
-    InDoubt { durable: bool },
-    Panic { durable: bool },
+    InDoubt {
+        durable: bool,
+    },
+    Panic {
+        durable: bool,
+    },
 }
 
 #[derive(Default)]
@@ -147,13 +153,13 @@ impl FakeBus {
         let bus = self.clone();
         Arc::new(move || {
             bus.state().opened += 1;
-            let log = Box::new(FakeLog(bus.clone())) as Box<dyn EventLog>;
+            let log = Box::new(FakeLog(bus.clone(), false)) as Box<dyn EventLog>;
             async move { Ok(log) }.boxed()
         })
     }
 }
 
-struct FakeLog(FakeBus);
+struct FakeLog(FakeBus, bool);
 
 impl EventLog for FakeLog {
     fn append<'a>(&'a mut self, batch: &'a [Arc<Event>]) -> BoxFuture<'a, Result<(), AppendError>> {
@@ -179,6 +185,10 @@ impl EventLog for FakeLog {
             match fate {
                 None => Ok(()),
                 Some(Fate::NotDurable) => Err(AppendError::NotDurable("as told".into())),
+                Some(Fate::Lost) => {
+                    self.1 = true;
+                    Err(AppendError::NotDurable("as told".into()))
+                }
                 Some(Fate::Full) => Err(AppendError::Full("as told".into())),
                 Some(Fate::InDoubt { .. }) => Err(AppendError::InDoubt("as told".into())),
                 Some(Fate::Panic { .. }) => panic!("as told"),
@@ -189,6 +199,10 @@ impl EventLog for FakeLog {
 
     fn maintain(&mut self) -> BoxFuture<'_, Result<(), PortError>> {
         async { Ok(()) }.boxed()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.1
     }
 }
 
@@ -356,6 +370,7 @@ impl World {
             history: Arc::new(bus.clone()),
             ledger: Arc::new(ledger.clone()),
             clock: clock.clone(),
+            unbooked: Unbooked::default(),
         };
         let settings = Settings { shard: 0, shards: 1, max_quantity: whole(10_000), filter_keys: 1_000 };
         let spec = Spec::new("reservation-0", 4_096).restart(quick());

@@ -3,19 +3,26 @@
 use super::data_dir::{DataDir, journal_file, ledger_file};
 use crate::bus::journal::audit::JournalFacts;
 use crate::bus::journal::{Journal, JournalSettings};
-use crate::config::Config;
+use crate::bus::rabbitmq::audit::BrokerFacts;
+use crate::bus::rabbitmq::{QueueType, RabbitBus, RabbitSettings};
+use crate::config::{self, Config, Hidden};
 use crate::ports::audit::{BusFactSource, LedgerFactSource};
 use crate::ports::bus::{EventFeed, EventHistory, EventLog, LEDGER_GROUP};
-use crate::ports::clock::SharedClock;
+use crate::ports::clock::{SharedClock, SystemClock};
 use crate::ports::ledger::{LedgerReader, LedgerStore};
 use crate::ports::stock::{HotStock, NewStock};
 use crate::ports::{Open, PortError};
 use crate::resilience::retry::RetrySchedule;
 use crate::stock::memory::MemoryStock;
+use crate::stock::redis::{RedisHome, RedisSettings};
+use crate::store::postgres::{self, PostgresSettings};
 use crate::store::sqlite;
 use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a shard holds its callers for a Redis that is away before it tries from the beginning.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Everything that the engine reaches outside of its process.
 pub struct Adapters {
@@ -30,26 +37,35 @@ pub struct Adapters {
 #[derive(Clone)]
 pub enum Bus {
     Journal(Journal),
+    RabbitMq(RabbitBus),
 }
 
 /// Ledger and catalogue.
 #[derive(Clone)]
 pub enum Ledger {
     Sqlite(sqlite::Ledger),
+    Postgres(Box<postgres::Ledger>),
 }
 
 impl Adapters {
     /// Opens what the settings name.
     pub async fn open(config: &Config, data_dir: &DataDir, clock: SharedClock) -> anyhow::Result<Self> {
-        let settings = journal_settings(config);
-        let (journal, findings) = Journal::open(&data_dir.journal(), settings, clock).await?;
-        let ledger = sqlite::Ledger::open(&data_dir.ledger()).await?;
-        Ok(Self {
-            bus: Bus::Journal(journal),
-            ledger: Ledger::Sqlite(ledger),
-            new_stock: memory(config),
-            findings: findings.0,
-        })
+        let (bus, findings) = match rabbitmq(config, clock.clone()) {
+            Some(bus) => {
+                bus.check().await?;
+                (Bus::RabbitMq(bus), Vec::new())
+            }
+            None => {
+                let settings = journal_settings(config);
+                let (journal, findings) = Journal::open(&data_dir.journal(), settings, clock).await?;
+                (Bus::Journal(journal), findings.0)
+            }
+        };
+        let ledger = match postgres(config) {
+            Some(settings) => Ledger::Postgres(Box::new(postgres::Ledger::open(&settings).await?)),
+            None => Ledger::Sqlite(sqlite::Ledger::open(&data_dir.ledger()).await?),
+        };
+        Ok(Self { bus, ledger, new_stock: stock(config).await?, findings })
     }
 }
 
@@ -58,6 +74,7 @@ impl Bus {
     pub fn log(&self) -> Open<Box<dyn EventLog>> {
         match self {
             Self::Journal(journal) => journal.log(),
+            Self::RabbitMq(bus) => bus.log(),
         }
     }
 
@@ -65,6 +82,7 @@ impl Bus {
     pub fn feed(&self) -> Open<Box<dyn EventFeed>> {
         match self {
             Self::Journal(journal) => journal.feed(LEDGER_GROUP),
+            Self::RabbitMq(bus) => bus.feed_while_writing(LEDGER_GROUP),
         }
     }
 
@@ -72,6 +90,7 @@ impl Bus {
     pub fn history(&self) -> Arc<dyn EventHistory> {
         match self {
             Self::Journal(journal) => Arc::new(journal.clone()),
+            Self::RabbitMq(bus) => Arc::new(bus.clone()),
         }
     }
 
@@ -79,6 +98,7 @@ impl Bus {
     pub fn backlog(&self) -> u64 {
         match self {
             Self::Journal(journal) => journal.backlog(),
+            Self::RabbitMq(bus) => bus.backlog(),
         }
     }
 
@@ -86,6 +106,7 @@ impl Bus {
     pub fn is_remote(&self) -> bool {
         match self {
             Self::Journal(_) => false,
+            Self::RabbitMq(_) => true,
         }
     }
 
@@ -93,6 +114,7 @@ impl Bus {
     pub async fn close(&self) -> Result<(), PortError> {
         match self {
             Self::Journal(journal) => journal.close().await,
+            Self::RabbitMq(_) => Ok(()),
         }
     }
 }
@@ -102,6 +124,7 @@ impl Ledger {
     pub fn store(&self) -> Open<Box<dyn LedgerStore>> {
         match self {
             Self::Sqlite(ledger) => ledger.store(),
+            Self::Postgres(ledger) => ledger.store(),
         }
     }
 
@@ -109,6 +132,7 @@ impl Ledger {
     pub fn reader(&self) -> Arc<dyn LedgerReader> {
         match self {
             Self::Sqlite(ledger) => ledger.reader(),
+            Self::Postgres(ledger) => ledger.reader(),
         }
     }
 
@@ -116,6 +140,7 @@ impl Ledger {
     pub fn is_remote(&self) -> bool {
         match self {
             Self::Sqlite(_) => false,
+            Self::Postgres(_) => true,
         }
     }
 
@@ -123,18 +148,29 @@ impl Ledger {
     pub async fn close(&self) -> Result<(), PortError> {
         match self {
             Self::Sqlite(ledger) => ledger.close().await,
+            Self::Postgres(ledger) => {
+                ledger.close().await;
+                Ok(())
+            }
         }
     }
 }
 
 /// What the bus of an installation tells the checker.
 pub async fn bus_facts(config: &Config) -> anyhow::Result<Box<dyn BusFactSource>> {
+    if let Some(bus) = rabbitmq(config, Arc::new(SystemClock)) {
+        return Ok(Box::new(BrokerFacts::new(bus)));
+    }
     let opened = JournalFacts::open(&journal_file(&config.data_dir)).await;
     Ok(Box::new(opened.with_context(|| uncheckable(config))?))
 }
 
 /// What its ledger tells.
 pub async fn ledger_facts(config: &Config) -> anyhow::Result<Box<dyn LedgerFactSource>> {
+    if let Some(settings) = postgres(config) {
+        let ledger = postgres::Ledger::open(&settings).await?;
+        return Ok(Box::new(ledger.audit().await?));
+    }
     let opened = sqlite::audit::LedgerFacts::open(&ledger_file(&config.data_dir)).await;
     Ok(Box::new(opened.with_context(|| uncheckable(config))?))
 }
@@ -143,9 +179,54 @@ fn uncheckable(config: &Config) -> String {
     format!("{} cannot be checked", config.data_dir.display())
 }
 
-fn memory(config: &Config) -> NewStock {
+async fn stock(config: &Config) -> anyhow::Result<NewStock> {
     let keys = config.engine.idempotency_keys_in_memory;
-    Arc::new(move || Box::new(MemoryStock::new(keys)) as Box<dyn HotStock>)
+    let Some(url) = given(&config.stock.url) else {
+        return Ok(Arc::new(move || Box::new(MemoryStock::new(keys)) as Box<dyn HotStock>));
+    };
+    let timeout = Duration::from_millis(config.stock.timeout_ms);
+    let settings =
+        RedisSettings { url, timeout, patience: PATIENCE, keys_per_tenant: keys, prefix: String::new() };
+    let home = RedisHome::connect(&settings).await?;
+    for warning in home.inspect().await?.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(home.new_stock())
+}
+
+fn given(url: &Hidden) -> Option<String> {
+    (!url.reveal().is_empty()).then(|| url.reveal().to_owned())
+}
+
+fn postgres(config: &Config) -> Option<PostgresSettings> {
+    let ledger = &config.ledger;
+    let timeout = Duration::from_secs(ledger.timeout_secs);
+    Some(PostgresSettings { url: given(&ledger.url)?, max_connections: ledger.max_connections, timeout })
+}
+
+fn rabbitmq(config: &Config, clock: SharedClock) -> Option<RabbitBus> {
+    let bus = &config.bus;
+    let settings = RabbitSettings {
+        url: given(&bus.url)?,
+        prefetch: bus.prefetch,
+        confirm_timeout: Duration::from_secs(bus.confirm_timeout_secs),
+        catch_up_timeout: Duration::from_secs(bus.catch_up_timeout_secs),
+        partitions: bus.partitions,
+        queue_type: bus.queue_type.into(),
+        retries: retries(config),
+        prefix: String::new(),
+    };
+    Some(RabbitBus::new(settings, clock))
+}
+
+impl From<config::QueueType> for QueueType {
+    fn from(setting: config::QueueType) -> Self {
+        match setting {
+            config::QueueType::Auto => Self::Auto,
+            config::QueueType::Quorum => Self::Quorum,
+            config::QueueType::Classic => Self::Classic,
+        }
+    }
 }
 
 fn journal_settings(config: &Config) -> JournalSettings {

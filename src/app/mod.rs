@@ -3,10 +3,10 @@
 
 mod adapters;
 pub mod data_dir;
+pub mod doctor;
 mod serve;
 pub mod verify;
 
-pub use adapters::Bus;
 pub use serve::{Serving, authenticator, serve};
 
 use crate::actors::journal_writer::{self, JournalHandle, JournalWriter};
@@ -15,7 +15,7 @@ use crate::actors::kit::{
     shutdown,
 };
 use crate::actors::ledger_writer::{self, LedgerWriter};
-use crate::actors::reservation::{self, Ports, Reservation, Shards};
+use crate::actors::reservation::{self, Ports, Reservation, Shards, Unbooked};
 use crate::config::Config;
 use crate::domain::decimal::Quantity;
 use crate::ports::clock::SharedClock;
@@ -23,7 +23,7 @@ use crate::ports::ledger::LedgerReader;
 use crate::ports::stock::NewStock;
 use crate::resilience::circuit_breaker::{BreakerPolicy, CircuitBreaker};
 use crate::store::guarded::GuardedReader;
-use adapters::{Adapters, Ledger};
+use adapters::{Adapters, Bus, Ledger};
 use anyhow::Context as _;
 use data_dir::DataDir;
 use std::sync::Arc;
@@ -34,6 +34,9 @@ const SHARD_LIMIT: Duration = Duration::from_secs(30);
 
 /// A batch of the ledger may take this long before the writer is considered frozen.
 const LEDGER_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long an ordered end waits for a ledger behind a broker.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// How often a supervisor grants an actor that spent its own budget a new one. Few: what a fresh start does not cure
 /// is cured by whoever starts the process, and a file that cannot be read should be said within seconds.
@@ -51,13 +54,14 @@ pub struct Engine {
     /// The shards.
     pub shards: Shards,
     /// The bus.
-    pub bus: Bus,
+    bus: Bus,
     /// What was wrong with the embedded files when they were opened.
     pub findings: Vec<String>,
     /// In front of a ledger that is elsewhere.
     pub ledger_circuit: Option<Arc<CircuitBreaker>>,
     /// Time.
     pub clock: SharedClock,
+    unbooked: Unbooked,
     root: Supervisor,
     journal_writer: Handle<JournalWriter>,
     ledger_writer: Handle<LedgerWriter>,
@@ -76,7 +80,10 @@ impl Engine {
         }
         metrics::gauge!("blend_journal_findings").set(u32::try_from(findings.len()).unwrap_or(u32::MAX));
         let registry = Registry::new();
-        let policy = restart_policy(config, bus.is_remote() || ledger.is_remote());
+        let policy = restart_policy(
+            config,
+            bus.is_remote() || ledger.is_remote() || !config.stock.url.reveal().is_empty(),
+        );
         // In start order: who comes later builds on who came before.
         let root = Supervisor::new("root", Strategy::RestForOne, GRANTS, &registry);
         let open_log = bus.log();
@@ -87,11 +94,13 @@ impl Engine {
         );
         let shards_supervisor = root.child("reservation", Strategy::OneForOne, GRANTS);
         let (reader, ledger_circuit) = reader(&ledger);
+        let unbooked = Unbooked::default();
         let ports = Ports {
             journal: JournalHandle::new(journal_writer.clone()),
             history: bus.history(),
             ledger: reader,
             clock: clock.clone(),
+            unbooked: unbooked.clone(),
         };
         let shards = start_shards(config, &shards_supervisor, policy, &ports, &new_stock)?;
         let (open_feed, open_store, tell) = (bus.feed(), ledger.store(), shards.clone());
@@ -110,6 +119,7 @@ impl Engine {
             findings,
             ledger_circuit,
             clock,
+            unbooked,
             root,
             journal_writer,
             ledger_writer,
@@ -131,13 +141,32 @@ impl Engine {
         }
     }
 
-    /// Events that the ledger does not have yet.
-    pub fn ledger_lag(&self) -> u64 {
-        self.bus.backlog()
+    /// Tells how many events the ledger does not have yet.
+    pub fn ledger_lag(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        // A broker tells its own part late and about; what was sold here is counted exactly.
+        let (bus, unbooked) = (self.bus.clone(), self.unbooked.clone());
+        move || bus.backlog().max(unbooked.count())
+    }
+
+    /// Waits a moment until what was sold here is in the ledger. What a broker still has is safe there, but whoever
+    /// ends a node in order expects its books to be closed.
+    async fn booked(&self) {
+        let lag = self.ledger_lag();
+        let caught_up = async {
+            while lag() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(CLOSING, caught_up).await.is_err() {
+            tracing::info!(events = lag(), "the broker keeps what the ledger does not have yet");
+        }
     }
 
     /// Drains shards, journal and ledger in this order, and ends the actors.
     pub async fn stop(self, deadline: Duration) -> ShutdownReport {
+        if self.bus.is_remote() {
+            self.booked().await;
+        }
         let mut order: Vec<&dyn Drain> =
             self.shards.handles().iter().map(|shard| shard as &dyn Drain).collect();
         order.extend([&self.journal_writer as &dyn Drain, &self.ledger_writer]);

@@ -1,7 +1,7 @@
 //! A serving installation: engine and HTTP edge, from claim to ordered end.
 
+use super::Engine;
 use super::data_dir::{self, DataDir};
-use super::{Bus, Engine};
 use crate::config::Config;
 use crate::http::api::{Api, LiveBoard, Ops, routes};
 use crate::http::{Authenticator, Secret, ServerLimits, serve as serve_http};
@@ -68,7 +68,7 @@ where
     if ready {
         data_dir.announce(&address.to_string())?;
         tracing::info!(%address, ms = started.elapsed().as_millis(), "serving");
-        companions.push(actix_rt::spawn(export(engine.registry.clone(), engine.bus.clone(), prometheus)));
+        companions.push(actix_rt::spawn(export(engine.registry.clone(), engine.ledger_lag(), prometheus)));
         let authenticator = authenticator(config, data_dir.path(), &clock)?;
         let up = up(Serving { address, shards: engine.shards.clone(), authenticator });
         companions.push(actix_rt::spawn(async {
@@ -98,13 +98,17 @@ where
     }
 }
 
-async fn export(registry: crate::actors::kit::Registry, bus: Bus, prometheus: PrometheusHandle) {
+async fn export(
+    registry: crate::actors::kit::Registry,
+    ledger_lag: impl Fn() -> u64,
+    prometheus: PrometheusHandle,
+) {
     let lag = metrics::gauge!("blend_ledger_lag_events");
     let mut tick = tokio::time::interval(EXPORT_EVERY);
     loop {
         tick.tick().await;
         registry.export_metrics();
-        lag.set(u32::try_from(bus.backlog()).unwrap_or(u32::MAX));
+        lag.set(u32::try_from(ledger_lag()).unwrap_or(u32::MAX));
         prometheus.run_upkeep();
     }
 }
@@ -116,7 +120,6 @@ fn api(
     prometheus: PrometheusHandle,
     started: Instant,
 ) -> anyhow::Result<Api> {
-    let bus = engine.bus.clone();
     let breaker = engine.ledger_circuit.clone();
     Ok(Api {
         shards: engine.shards.clone(),
@@ -126,9 +129,11 @@ fn api(
             clock: engine.clock.clone(),
             prometheus,
             live: LiveBoard::default(),
-            ledger_lag: Box::new(move || bus.backlog()),
+            ledger_lag: Box::new(engine.ledger_lag()),
             findings: engine.findings.clone(),
-            circuits: Box::new(move || breaker.iter().map(|breaker| ("ledger", breaker.state())).collect()),
+            circuits: Box::new(move || {
+                breaker.iter().map(|breaker| ("ledger", breaker.state().as_str())).collect()
+            }),
             open_to_loopback: config.server.ops_open_to_loopback,
             shows_sales: config.server.live_page_shows_sales,
             started,

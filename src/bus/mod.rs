@@ -1,3 +1,6 @@
 //! The bus adapters.
 
+#[cfg(test)]
+mod contract;
 pub mod journal;
+pub mod rabbitmq;

@@ -14,7 +14,7 @@ use crate::http::{Claims, Role};
 use crate::ports::clock::{Clock as _, SharedClock, SystemClock};
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +111,18 @@ impl Access {
         }
     }
 
+    /// Rebuilds hot stock. Says how many units the tenant has, or nothing when no server has any in memory.
+    pub async fn warm_up(&self, tenant: TenantId) -> anyhow::Result<Option<u64>> {
+        #[derive(Deserialize)]
+        struct Warmed {
+            productos_cacheados: u64,
+        }
+        let Self::Running(server) = self else { return Ok(None) };
+        let path = format!("/api/v1/admin/tiendas/{tenant}/cache/warmup");
+        let answer = server.request(Method::POST, &path, None).await?;
+        Ok(Some(answer.json::<Warmed>()?.productos_cacheados))
+    }
+
     /// Ends an engine of our own in order: what was accepted is in the ledger then.
     pub async fn close(self, config: &Config) -> anyhow::Result<()> {
         if let Self::Alone(engine, dir) = self {
@@ -150,7 +162,17 @@ impl Server {
         body: Option<&serde_json::Value>,
     ) -> anyhow::Result<Answer> {
         let body = body.map(serde_json::to_vec).transpose()?.map_or_else(Bytes::new, Bytes::from);
-        let answer = self.client.request(method, path, Some(&self.token), &[], body).await?;
+        let mut answer =
+            self.client.request(method.clone(), path, Some(&self.token), &[], body.clone()).await?;
+        let began = tokio::time::Instant::now();
+        // Reading changes nothing, so it is asked again while the server gets back what it lost.
+        while method == Method::GET
+            && answer.status == StatusCode::SERVICE_UNAVAILABLE
+            && began.elapsed() < STARTING
+        {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            answer = self.client.request(method.clone(), path, Some(&self.token), &[], body.clone()).await?;
+        }
         if answer.status.is_success() {
             return Ok(answer);
         }

@@ -70,6 +70,23 @@ pub async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Runs `blend warmup`: every tenant's hot stock from the ledger again.
+pub async fn warmup(config: &Config) -> anyhow::Result<ExitCode> {
+    let access = Access::open(config, "warmup").await?;
+    let done = async {
+        for tenant in access.tenants().await? {
+            match access.warm_up(tenant.id).await? {
+                Some(units) => println!("{}\t{units} units", tenant.id),
+                None => println!("{}\tno server runs; the next start loads it", tenant.id),
+            }
+        }
+        Ok(())
+    };
+    let done = done.await;
+    access.close(config).await?;
+    done.map(|()| ExitCode::SUCCESS)
+}
+
 /// Arguments of `blend healthcheck`.
 #[derive(Args)]
 pub struct HealthcheckArgs {

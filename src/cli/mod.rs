@@ -4,6 +4,7 @@ mod access;
 pub mod basket_csv;
 pub mod catalogue_csv;
 pub mod demo;
+mod doctor;
 mod import;
 mod install;
 pub mod replay;
@@ -28,8 +29,9 @@ Examples:
   blend --data-dir shop token --tenant ID --role cajero   prints a bearer token
   blend replay --url http://127.0.0.1:8080 --token T baskets.csv.gz
   blend --data-dir shop verify                            checks that nothing was lost, doubled or oversold
+  blend --data-dir shop doctor                            looks at disk, limits and servers, says what to do
 
-Exit codes: 0 done; 1 failed, refused, or (verify) a law is broken; 2 the command line is wrong.";
+Exit codes: 0 done; 1 failed, refused, (verify) a law is broken, (doctor) something does not work; 2 the command line is wrong.";
 
 const SERVE: &str = "\
 Examples:
@@ -56,6 +58,12 @@ const REPLAY: &str = "\
 Examples:
   blend replay --url http://127.0.0.1:8080 --token T baskets.csv.gz
   blend replay --token T baskets.csv --rate 200 --limit 10000 --key-prefix second-run --json";
+
+const DOCTOR: &str = "\
+Examples:
+  blend doctor --data-dir shop
+  DATABASE_URL=postgres://blend@db/blend REDIS_URL=redis://cache blend doctor --timeout 10
+  blend doctor --json | jq '.checks[] | select(.verdict != \"ok\")'";
 
 /// Blend sells stock once.
 #[derive(Parser)]
@@ -95,6 +103,11 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Check the laws on a running or stopped installation.
     Verify(verify::VerifyArgs),
+    /// Load hot stock from the ledger again. Never needed: what is lost is rebuilt when it is missed.
+    Warmup,
+    /// Check every dependency, version, permission and setting, and say what to do.
+    #[command(after_help = DOCTOR)]
+    Doctor(doctor::DoctorArgs),
     /// Ask a server whether it is ready; for containers and balancers.
     Healthcheck(install::HealthcheckArgs),
     /// Print the settings in force, secrets hidden.
@@ -109,6 +122,8 @@ pub fn definition() -> clap::Command {
 /// Parses the command line, runs the command and says how it went.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    // The drivers' TLS takes the process's provider. An error means that there is one already.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     match start(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -146,6 +161,8 @@ async fn command(command: Command, config: Config) -> anyhow::Result<ExitCode> {
         Command::Import(args) => import::run(&args, &config).await,
         Command::Replay(args) => replay::command(&args).await,
         Command::Verify(args) => verify::run(&args, &config).await,
+        Command::Warmup => install::warmup(&config).await,
+        Command::Doctor(args) => doctor::run(&args, &config).await,
         Command::Healthcheck(args) => install::healthcheck(args, &config).await,
         Command::Config => {
             print!("{}", toml::to_string(&config)?);

@@ -108,6 +108,18 @@ pub struct Bus {
     pub url: Hidden,
     pub prefetch: u16,
     pub confirm_timeout_secs: u64,
+    pub catch_up_timeout_secs: u64,
+    pub partitions: usize,
+    pub queue_type: QueueType,
+}
+
+/// What the broker's queues are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueType {
+    Auto,
+    Quorum,
+    Classic,
 }
 
 /// Restarts and freezes.
@@ -246,6 +258,8 @@ impl Config {
         rule(self.ledger.timeout_secs >= 1, "ledger.timeout_secs", "must be at least 1")?;
         rule(self.stock.timeout_ms >= 10, "stock.timeout_ms", "must be at least 10")?;
         rule(self.bus.prefetch >= 1, "bus.prefetch", "must be at least 1")?;
+        rule((1..=64).contains(&self.bus.partitions), "bus.partitions", "must be between 1 and 64")?;
+        rule(self.bus.catch_up_timeout_secs >= 1, "bus.catch_up_timeout_secs", "must be at least 1")?;
         rule(self.bus.confirm_timeout_secs >= 1, "bus.confirm_timeout_secs", "must be at least 1")?;
         rule(self.supervision.freeze_warn_secs >= 1, "supervision.freeze_warn_secs", "must be at least 1")
     }

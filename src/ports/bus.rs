@@ -26,6 +26,12 @@ pub trait EventLog: Send {
 
     /// Upkeep between batches: positions of the groups, trimming what every group has, checkpoints.
     fn maintain(&mut self) -> BoxFuture<'_, Result<(), PortError>>;
+
+    /// Whether it has lost its hold on the bus: others may have written since, so it must not append any more, and
+    /// whoever wants to go on opens another. Asked after every append and upkeep.
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 /// One event on its way to a consumer group.

@@ -20,6 +20,10 @@ pub type NewStock = Arc<dyn Fn() -> Box<dyn HotStock> + Send + Sync>;
 /// Stock that answers in microseconds. It may be lost at any moment and is then loaded again from the ledger and the
 /// events that the ledger does not have yet. A tenant that is not loaded is an error, never "no stock".
 pub trait HotStock {
+    /// A rebuild begins: what will be loaded is read from now on. A tier that others can load too must let nothing undo
+    /// it that was read earlier and arrives later.
+    fn begin(&mut self) {}
+
     /// Starts a tenant over from rebuilt levels; whatever was there is gone.
     fn load(&mut self, tenant: TenantId, levels: Vec<(Place, Quantity)>) -> Answer<'_, ()>;
 

@@ -10,7 +10,6 @@
 //! ```
 
 use metrics::Gauge;
-use serde::Serialize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -32,8 +31,7 @@ impl Default for BreakerPolicy {
 }
 
 /// Where a breaker stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
     /// Calls go through.
     Closed,
@@ -41,6 +39,17 @@ pub enum BreakerState {
     HalfOpen,
     /// No call goes through.
     Open,
+}
+
+impl BreakerState {
+    /// Its name, as operators read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

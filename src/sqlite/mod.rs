@@ -1,8 +1,8 @@
 //! What the two SQLite adapters share: opening a file the durable way, migrations, and what its errors mean.
 
+use crate::migrations::{self, Steps};
 use crate::ports::PortError;
 use sqlx::ConnectOptions as _;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use std::path::Path;
 use std::time::Duration;
@@ -59,34 +59,9 @@ pub async fn tidy(path: &Path) -> Result<(), PortError> {
 }
 
 /// Brings a file's schema up to date; refuses one that a newer build has changed.
-pub async fn migrate(
-    connection: &mut SqliteConnection,
-    path: &Path,
-    steps: &[(i64, &'static str, &'static str)],
-) -> Result<(), PortError> {
-    use sqlx::SqlSafeStr as _;
-    let migration = |&(version, name, sql): &(i64, &'static str, &'static str)| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
-    let newest = steps.last().map_or(0, |step| step.0);
-    Migrator::with_migrations(steps.iter().map(migration).collect()).run(connection).await.map_err(|error| {
-        let path = path.display();
-        match error {
-            MigrateError::VersionMissing(found) => PortError::Permanent(format!(
-                "{path} was written by a newer Blend (schema {found}, this one knows up to {newest}): \
-                 run that version, or restore a backup made before the upgrade"
-            )),
-            MigrateError::VersionMismatch(version) => PortError::Permanent(format!(
-                "{path}: migration {version} is not the one that was applied to this file"
-            )),
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => match error_of(&error)
-            {
-                PortError::Transient(why) => PortError::Transient(format!("{path}: {why}")),
-                PortError::Permanent(why) => PortError::Permanent(format!("{path}: {why}")),
-            },
-            other => PortError::Permanent(format!("{path}: {other}")),
-        }
-    })
+pub async fn migrate(connection: &mut SqliteConnection, path: &Path, steps: &Steps) -> Result<(), PortError> {
+    let migrated = migrations::migrator(steps).run(connection).await;
+    migrated.map_err(|error| migrations::refusal(error, &path.display().to_string(), steps, error_of))
 }
 
 /// SQLite's primary result codes that matter here, from <https://www.sqlite.org/rescode.html>.

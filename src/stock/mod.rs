@@ -3,3 +3,4 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod memory;
+pub mod redis;

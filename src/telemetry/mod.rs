@@ -17,7 +17,10 @@ const EVENTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512
 
 /// Starts logging. A second call in one process changes nothing.
 pub fn init_logs(settings: &Log) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.level).map_err(|error| format!("log.level: {error}"))?;
+    // The driver calls every channel that the broker closes an error, those that only asked whether a queue exists
+    // too. What matters comes back as an error and is told by whoever asked.
+    let filter = format!("lapin=off,{}", settings.level);
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.level: {error}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match settings.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -56,6 +59,12 @@ fn describe() {
         Unit::Seconds,
         "One commit of the journal, sync included"
     );
+    describe_histogram!(
+        "blend_rebuild_seconds",
+        Unit::Seconds,
+        "One rebuild of a shard's hot stock from the ledger and what the ledger lacks"
+    );
+    describe_gauge!("blend_circuit_open", "1 while calls to what it stands for are held back, by circuit");
     describe_counter!("blend_ledger_events_total", "Events written to the ledger");
     describe_counter!("blend_ledger_failures_total", "Ledger batches that failed and will be tried again");
     describe_counter!("blend_ledger_dead_letters_total", "Events given up by the ledger");

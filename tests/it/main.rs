@@ -14,11 +14,17 @@
 mod auth;
 mod checkout;
 mod cli;
+mod cluster;
 mod demo;
+#[path = "../support/doctor_servers.rs"]
+mod doctor_servers;
 mod edge;
 mod faults;
 mod idempotency;
 mod replay;
 mod sales;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "the unit tests use the rest")]
+mod servers;
 mod shutdown;
 mod support;

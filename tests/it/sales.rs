@@ -5,6 +5,7 @@ use crate::support::eventually;
 use crate::support::process::Blend;
 use crate::support::shop::{OTHER, PLAIN, SERVICE, Shop, WEIGHED, catalogue};
 use crate::support::tills::Tills;
+use blend::http::Role;
 use serde_json::json;
 use std::path::Path;
 use uuid::Uuid;
@@ -201,4 +202,18 @@ async fn products_are_listed_in_pages_searched_and_filtered() {
         assert_eq!((reply.outcome(), reply.wrong_field()), ((422, "validacion"), field), "{query}");
     }
     shop.close().await;
+}
+
+#[tokio::test]
+async fn a_warm_up_loads_stock_again_and_changes_nothing() {
+    let shop = Shop::open().await;
+    assert_eq!(shop.sell(&[(PLAIN, "3")]).await.status, 201);
+    let path = "/api/v1/cache/warmup";
+    assert_eq!(shop.till.post(path, "").await.outcome(), (403, "permiso_denegado"));
+    let reply = shop.caller(Role::Encargado).post(path, "").await;
+    assert_eq!((reply.status, &reply.json["productos_cacheados"]), (200, &50.into()), "{}", reply.json);
+    let said = shop.blend.command(&["warmup"]).await.done();
+    assert_eq!(said.trim(), format!("{}\t50 units", shop.tenant));
+    assert_eq!(shop.stock(PLAIN).await, "997");
+    assert_eq!(shop.close().await.stock[PLAIN], 997_000);
 }

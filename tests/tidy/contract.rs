@@ -127,7 +127,8 @@ fn every_operation_is_described() {
         need(in_path == wanted, "path parameters differ from the path");
         let answers = operation["responses"].as_object().unwrap();
         need(answers.keys().any(|status| status.starts_with('2')), "no answer when all goes well");
-        need(name.contains("POST") == operation.contains_key("requestBody"), "request body");
+        let takes_a_body = name.contains("POST") && !name.ends_with("/cache/warmup");
+        need(takes_a_body == operation.contains_key("requestBody"), "request body");
         if operation["security"] != Value::Array(Vec::new()) {
             need(answers.contains_key("401") && answers.contains_key("403"), "no 401 or no 403");
         }

@@ -202,9 +202,10 @@ fn paths_in_documents_exist() {
     let mut findings = Vec::new();
     for path in DOCUMENTS {
         for quoted in text(path).split('`').skip(1).step_by(2) {
-            let looks_like_one = ["src/", "tests/", "benches/", "examples/", "migrations/", "web/"]
-                .iter()
-                .any(|directory| quoted.starts_with(directory));
+            let looks_like_one =
+                ["src/", "tests/", "benches/", "examples/", "migrations/", "web/", "deploy/"]
+                    .iter()
+                    .any(|directory| quoted.starts_with(directory));
             if looks_like_one && !quoted.contains([' ', '*', '{']) && !fs::exists(quoted).unwrap() {
                 findings.push(format!("{path} names {quoted}"));
             }
@@ -249,17 +250,16 @@ fn no_file_speaks_of_its_making() {
         concat!("py", "pi"),
         concat!("FIX", "ME"),
     ];
-    let mut paths: Vec<String> = ["rs", "md", "toml", "sql", "html", "js", "css", "json"]
-        .iter()
-        .flat_map(|end| {
-            ["src", "tests", "benches", "examples", "migrations", "web", ".config"].map(|dir| files(dir, end))
-        })
-        .flatten()
-        .collect();
+    let ends =
+        ["rs", "md", "toml", "sql", "html", "js", "css", "json", "yml", "conf", "sh", "service", "env"];
+    let directories = ["src", "tests", "benches", "examples", "migrations", "web", "deploy", ".config"];
+    let mut paths: Vec<String> =
+        ends.iter().flat_map(|end| directories.map(|dir| files(dir, end))).flatten().collect();
     paths.extend(DOCUMENTS.map(str::to_owned));
     paths.extend(
         ["Cargo.toml", "clippy.toml", "config.toml", "deny.toml", "openapi.json", "test"].map(str::to_owned),
     );
+    paths.extend(["Dockerfile", "docker-compose.yml", ".dockerignore"].map(str::to_owned));
     let mut findings = Vec::new();
     for path in paths {
         let lower = text(&path).to_lowercase();

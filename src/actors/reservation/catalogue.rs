@@ -63,8 +63,13 @@ impl Reservation {
                 return Ok(());
             }
         };
-        let stocked: HashSet<Place> =
-            self.stock.levels(tenant).await?.into_iter().map(|(place, _)| place).collect();
+        let levels = match self.stock.levels(tenant).await {
+            Ok(levels) => levels,
+            Err(error) => {
+                return self.hold(error, Msg::Import { tenant, import: Box::new(import), caller, reply });
+            }
+        };
+        let stocked: HashSet<Place> = levels.into_iter().map(|(place, _)| place).collect();
         let has_stock = |place| stocked.contains(&place);
         let plan = match plan(&import, &state.catalogue, &state.locations, has_stock, Uuid::now_v7) {
             Ok(plan) => plan,
@@ -100,8 +105,14 @@ impl Reservation {
     ) -> Result<(), Fault> {
         let mut checked = self.active(tenant).and_then(|state| check_delivery(state, &delivery));
         for moved in &delivery.movements {
-            let place = (moved.unit, moved.location);
-            if checked.is_ok() && self.stock.check(tenant, place).await?.unwrap_or_default().on_hand > FULL {
+            if checked.is_err() {
+                break;
+            }
+            let level = match self.stock.check(tenant, (moved.unit, moved.location)).await {
+                Ok(level) => level.unwrap_or_default(),
+                Err(error) => return self.hold(error, Msg::Receive { tenant, delivery, caller, reply }),
+            };
+            if level.on_hand > FULL {
                 checked = Err(Denied::Delivery(format!("there is too much of unit {} already", moved.unit)));
             }
         }
@@ -120,13 +131,21 @@ impl Reservation {
     pub(super) async fn take_in(&mut self, event: &Arc<Event>) -> Result<(), Fault> {
         match &event.body {
             Body::TenantCreated { tenant, locations } => {
-                self.stock.load(tenant.id, Vec::new()).await?;
-                self.tenants.insert(tenant.id, TenantState::new(tenant.clone(), locations.clone()));
+                if let Err(error) = self.stock.load(tenant.id, Vec::new()).await {
+                    self.lose(error)?;
+                }
+                let unbooked = self.ports.unbooked.clone();
+                let state = TenantState::new(tenant.clone(), locations.clone(), unbooked);
+                self.tenants.insert(tenant.id, state);
             }
             Body::StockMoved { .. } => {
                 let movements: Vec<_> =
                     event.movements().map(|moved| ((moved.unit, moved.location), moved.delta)).collect();
-                if !self.stock.moved(event.tenant, &movements).await? {
+                let fits = match self.stock.moved(event.tenant, &movements).await {
+                    Ok(fits) => fits,
+                    Err(error) => self.lose(error).map(|()| true)?,
+                };
+                if !fits {
                     return Err(PortError::Permanent(
                         "a stock movement leaves the bounds of a quantity".into(),
                     )

@@ -29,7 +29,15 @@ impl Reservation {
         }
         let Some(key) = &checkout.key else { return self.decide(checkout, None, reply, cx).await };
         let keyed = Keyed { key: key.hash(checkout.tenant), fingerprint: Fingerprint::of(&checkout.request) };
-        if let Some(used) = self.stock.key_use(checkout.tenant, keyed.key).await? {
+        // Every key that was ever bound is in the filter, so a new one asks neither the hot tier nor the ledger.
+        if self.filter_complete && !self.filter.may_contain(keyed.key.indexed()) {
+            return self.decide(checkout, Some(keyed), reply, cx).await;
+        }
+        let used = match self.stock.key_use(checkout.tenant, keyed.key).await {
+            Ok(used) => used,
+            Err(error) => return self.hold(error, Msg::Checkout(checkout, reply)),
+        };
+        if let Some(used) = used {
             if used.fingerprint == keyed.fingerprint {
                 self.repeat(&checkout, used.sale, reply, cx);
             } else {
@@ -37,12 +45,9 @@ impl Reservation {
             }
             return Ok(());
         }
-        if !self.filter_complete || self.filter.may_contain(keyed.key.indexed()) {
-            let key = key.clone();
-            self.look_up(checkout, key, reply, cx);
-            return Ok(());
-        }
-        self.decide(checkout, Some(keyed), reply, cx).await
+        let key = key.clone();
+        self.look_up(checkout, key, reply, cx);
+        Ok(())
     }
 
     /// Asks the ledger what it knows of a key.
@@ -117,7 +122,11 @@ impl Reservation {
             }
         };
         let reserve = Reserve { sale: id, location: sale.location, demand: sale.demand(), keyed };
-        match self.stock.reserve(tenant, &reserve).await? {
+        let outcome = match self.stock.reserve(tenant, &reserve).await {
+            Ok(outcome) => outcome,
+            Err(error) => return self.hold(error, Msg::Checkout(checkout, reply)),
+        };
+        match outcome {
             Outcome::Reserved => self.reserved(*checkout, sale, keyed, reply, cx),
             Outcome::Short(shortages) => {
                 self.counts.short += 1;

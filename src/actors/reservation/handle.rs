@@ -108,6 +108,12 @@ impl Shards {
         self.ask(tenant, |reply| Msg::Receive { tenant, delivery, caller, reply }).await
     }
 
+    /// Rebuilds the hot tier of the tenant's shard from the ledger; selling waits meanwhile. Says how many units the
+    /// tenant has.
+    pub async fn warm_up(&self, tenant: TenantId) -> Asked<usize> {
+        self.ask(tenant, |reply| Msg::Warmup { tenant, reply }).await
+    }
+
     /// Hot stock as of one event.
     pub async fn snapshot(&self, tenant: TenantId) -> Asked<HotSnapshot> {
         self.ask(tenant, |reply| Msg::Snapshot { tenant, reply }).await

@@ -249,6 +249,8 @@ pub enum Msg {
     Receive { tenant: TenantId, delivery: Delivery, caller: Caller, reply: Reply<Result<(), Denied>> },
     /// Hot stock as of one event.
     Snapshot { tenant: TenantId, reply: Reply<Result<HotSnapshot, Denied>> },
+    /// Rebuild the hot tier of the shard; says how many units the tenant has.
+    Warmup { tenant: TenantId, reply: Reply<Result<usize, Denied>> },
     /// The ledger has these events.
     InLedger(Vec<Written>),
     /// Send what has gathered.

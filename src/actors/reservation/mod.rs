@@ -7,7 +7,7 @@
 //! | | |
 //! |---|---|
 //! | mailbox | [`CAPACITY`] asks, each counted until it is answered, so it bounds what waits for the journal too |
-//! | restart | with back-off; rebuilds; what was under way is answered as unknown and found again by its key |
+//! | restart | with back-off; rebuilds; what was under way is answered as unknown and found again by its key. A hot tier that is lost is rebuilt without a restart (`mending.rs`) |
 //! | messages in | from the edge and the command line ([`Shards`]), from the ledger writer ([`Msg::InLedger`]) |
 //! | messages out | appends to the journal writer, a few batches at a time (`recording.rs`) |
 //!
@@ -19,6 +19,7 @@ mod batch;
 mod catalogue;
 mod checkout;
 mod handle;
+mod mending;
 mod messages;
 mod queries;
 mod rebuild;
@@ -46,6 +47,7 @@ use serde_json::json;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tenant::TenantState;
+pub use tenant::Unbooked;
 
 /// Asks that a shard may have open at once.
 pub const CAPACITY: usize = 4_096;
@@ -61,6 +63,8 @@ pub struct Ports {
     pub ledger: Arc<dyn LedgerReader>,
     /// Time.
     pub clock: SharedClock,
+    /// Counts the sales that the ledger does not have yet.
+    pub unbooked: Unbooked,
 }
 
 /// Numbers of a shard.
@@ -95,6 +99,12 @@ pub struct Reservation {
     /// The opening of the log that this state was built upon.
     generation: Generation,
     batches: u64,
+    /// Whether the hot tier has to be rebuilt before anything is decided.
+    lost: bool,
+    /// What waits for that.
+    held: Vec<Msg>,
+    /// Who asked for it.
+    warmups: Vec<(TenantId, Reply<Result<usize, Denied>>)>,
     /// How often keys may have been forgotten: what the ledger said of a key before that has to be asked again.
     forgettings: u64,
     /// Repeated requests that wait for a sale under way.
@@ -110,6 +120,7 @@ struct Counts {
     replayed: u64,
     refused: u64,
     key_lookups: u64,
+    rebuilds: u64,
 }
 
 struct Metrics {
@@ -137,6 +148,9 @@ impl Reservation {
             flush_scheduled: false,
             under_way: VecDeque::new(),
             batches: 0,
+            lost: false,
+            held: Vec::new(),
+            warmups: Vec::new(),
             forgettings: 0,
             joined: HashMap::new(),
             counts: Counts::default(),
@@ -181,8 +195,9 @@ impl Reservation {
         touched.sort_unstable();
         touched.dedup();
         for tenant in touched {
-            if let Some(state) = self.tenants.get(&tenant) {
-                self.stock.forget_keys(tenant, &|sale| !state.is_recent(sale)).await?;
+            let Some(state) = self.tenants.get(&tenant) else { continue };
+            if let Err(error) = self.stock.forget_keys(tenant, &|sale| !state.is_recent(sale)).await {
+                self.lose(error)?;
             }
         }
         Ok(())
@@ -201,6 +216,11 @@ impl Behaviour for Reservation {
 
     async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
         match msg {
+            msg if self.must_wait(&msg) => self.held.push(msg),
+            Msg::Warmup { tenant, reply } => {
+                self.lost = true;
+                self.warmups.push((tenant, reply));
+            }
             Msg::Checkout(checkout, reply) => self.checkout(checkout, reply, cx).await?,
             Msg::KeyLooked { checkout, reply, found, as_of } => {
                 self.key_looked(checkout, reply, found, as_of, cx).await?;
@@ -218,7 +238,7 @@ impl Behaviour for Reservation {
             }
             query => self.answer(query, cx).await?,
         }
-        Ok(())
+        self.mend(cx).await
     }
 
     fn observe(&self) -> serde_json::Value {
@@ -228,7 +248,7 @@ impl Behaviour for Reservation {
             "replayed": counts.replayed, "refused": counts.refused, "key_lookups": counts.key_lookups,
             "waiting_for_journal": self.outbox.len() + self.under_way.iter().map(|batch| batch.sent.len()).sum::<usize>(),
             "waiting_for_ledger": self.tenants.values().map(TenantState::recent_count).sum::<usize>(),
-            "key_filter_complete": self.filter_complete,
+            "key_filter_complete": self.filter_complete, "rebuilds": counts.rebuilds, "waiting_for_rebuild": self.held.len(),
         })
     }
 }

@@ -11,10 +11,16 @@ use uuid::Uuid;
 impl Reservation {
     pub(super) async fn answer(&mut self, query: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
         match query {
-            Msg::Scan { tenant, code, location, reply } => {
-                reply.send(self.scan(tenant, &code, location).await)
-            }
-            Msg::Stock { tenant, product, reply } => reply.send(self.stock_of(tenant, product).await),
+            Msg::Scan { tenant, code, location, reply } => match self.scan(tenant, &code, location).await {
+                Err(Denied::Port(error)) => {
+                    self.hold(error, Msg::Scan { tenant, code, location, reply })?;
+                }
+                answer => reply.send(answer),
+            },
+            Msg::Stock { tenant, product, reply } => match self.stock_of(tenant, product).await {
+                Err(Denied::Port(error)) => self.hold(error, Msg::Stock { tenant, product, reply })?,
+                answer => reply.send(answer),
+            },
             Msg::FindSale { tenant, sale, reply } => self.find_sale(tenant, sale, reply, cx),
             Msg::Products { tenant, page, reply } => {
                 reply.send(self.active(tenant).map(|state| products(&state.catalogue, &page)));
@@ -27,7 +33,10 @@ impl Reservation {
                 tenants.sort_by_key(|tenant| tenant.id);
                 reply.send(tenants);
             }
-            Msg::Snapshot { tenant, reply } => reply.send(self.snapshot(tenant).await),
+            Msg::Snapshot { tenant, reply } => match self.snapshot(tenant).await {
+                Err(Denied::Port(error)) => self.hold(error, Msg::Snapshot { tenant, reply })?,
+                answer => reply.send(answer),
+            },
             _ => {}
         }
         Ok(())

@@ -20,6 +20,8 @@ impl Reservation {
     /// ledger may lack; last the ledger, which can only have more of them by then.
     pub(super) async fn rebuild(&mut self) -> Result<(), Fault> {
         let started = Instant::now();
+        self.counts.rebuilds += 1;
+        self.stock.begin();
         self.generation = self.ports.journal.barrier().await?;
         self.lane = self.ports.journal.lane(self.generation);
         let events = self.ports.history.unconfirmed().await?;
@@ -42,6 +44,7 @@ impl Reservation {
             replayed += events.len();
             self.restore_new(events).await?;
         }
+        metrics::histogram!("blend_rebuild_seconds").record(started.elapsed());
         let (tenants, ms) = (self.tenants.len(), started.elapsed().as_millis());
         tracing::info!(shard = self.settings.shard, tenants, replayed, ms, "shard rebuilt");
         Ok(())
@@ -76,7 +79,7 @@ impl Reservation {
 
     async fn restore(&mut self, snapshot: TenantSnapshot, mut events: Vec<Arc<Event>>) -> Result<(), Fault> {
         let tenant = snapshot.tenant.id;
-        let mut state = TenantState::new(snapshot.tenant, snapshot.locations);
+        let mut state = TenantState::new(snapshot.tenant, snapshot.locations, self.ports.unbooked.clone());
         (state.sequence, state.settled) = (snapshot.sequence, snapshot.sequence);
         state.last_at = state.last_at.max(snapshot.last_at);
         snapshot.units.into_iter().for_each(|unit| state.catalogue.upsert(unit));

@@ -155,7 +155,10 @@ impl Reservation {
             let tenant = event.tenant;
             match (&event.body, done) {
                 (Body::SaleCreated { sale, .. }, Done::Sale(reply)) => {
-                    self.stock.settle(tenant, sale.id).await?;
+                    // The event is durable whatever the hot tier says: it counts when the tier is rebuilt.
+                    if let Err(error) = self.stock.settle(tenant, sale.id).await {
+                        self.lose(error)?;
+                    }
                     if let Some(state) = self.tenants.get_mut(&tenant) {
                         state.keep_until_in_ledger(&event);
                     }
@@ -188,8 +191,10 @@ impl Reservation {
     /// Undoes a batch that is certainly not durable.
     async fn void(&mut self, batch: Vec<Sent>, error: &AppendError) -> Result<(), Fault> {
         for sent in batch.iter().rev() {
-            if let Body::SaleCreated { sale, .. } = &sent.event.body {
-                self.stock.void(sent.event.tenant, sale.id).await?;
+            if let Body::SaleCreated { sale, .. } = &sent.event.body
+                && let Err(error) = self.stock.void(sent.event.tenant, sale.id).await
+            {
+                self.lose(error)?;
             }
             self.give_back_number(&sent.event);
             // Of its own import only: a sale that fails says nothing about one that waits in the outbox.

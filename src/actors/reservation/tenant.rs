@@ -7,6 +7,25 @@ use crate::domain::tenant::{Location, Tenant};
 use crate::domain::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Sales of this process that are durable and not in the ledger, over all shards: exact, whatever carries them.
+#[derive(Clone, Debug, Default)]
+pub struct Unbooked(Arc<AtomicU64>);
+
+impl Unbooked {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A shard that is rebuilt starts with a new count.
+impl Drop for TenantState {
+    fn drop(&mut self) {
+        self.unbooked.0.fetch_sub(self.recent.len() as u64, Ordering::Relaxed);
+    }
+}
 
 /// One tenant.
 pub struct TenantState {
@@ -24,12 +43,13 @@ pub struct TenantState {
     /// Sales that are durable and not in the ledger yet, by event number.
     recent: BTreeMap<u64, Arc<Event>>,
     recent_sales: HashMap<SaleId, u64>,
+    unbooked: Unbooked,
     /// Events that the ledger had before this shard was told that they are durable: the two tell it independently.
     early: BTreeSet<u64>,
 }
 
 impl TenantState {
-    pub fn new(tenant: Tenant, locations: Vec<Location>) -> Self {
+    pub fn new(tenant: Tenant, locations: Vec<Location>, unbooked: Unbooked) -> Self {
         Self {
             last_at: tenant.created_at,
             tenant,
@@ -40,6 +60,7 @@ impl TenantState {
             changing: false,
             recent: BTreeMap::new(),
             recent_sales: HashMap::new(),
+            unbooked,
             early: BTreeSet::new(),
         }
     }
@@ -53,7 +74,9 @@ impl TenantState {
         if let Body::SaleCreated { sale, .. } = &event.body
             && !in_ledger
         {
-            self.recent.insert(event.sequence, event.clone());
+            if self.recent.insert(event.sequence, event.clone()).is_none() {
+                self.unbooked.0.fetch_add(1, Ordering::Relaxed);
+            }
             self.recent_sales.insert(sale.id, event.sequence);
         }
     }
@@ -68,6 +91,7 @@ impl TenantState {
             && let Body::SaleCreated { sale, .. } = &event.body
         {
             self.recent_sales.remove(&sale.id);
+            self.unbooked.0.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -101,7 +125,7 @@ mod tests {
             active: true,
             created_at: Timestamp::from_micros(0),
         };
-        TenantState::new(tenant, Vec::new())
+        TenantState::new(tenant, Vec::new(), Unbooked::default())
     }
 
     fn sale(sequence: u64) -> (SaleId, Arc<Event>) {
@@ -126,9 +150,10 @@ mod tests {
         let mut state = state();
         let ((one, first), (two, second)) = (sale(1), sale(2));
         state.keep_until_in_ledger(&first);
-        assert!(state.is_recent(one));
+        let unbooked = state.unbooked.clone();
+        assert!(state.is_recent(one) && unbooked.count() == 1);
         state.forget(1);
-        assert!(!state.is_recent(one));
+        assert!(!state.is_recent(one) && unbooked.count() == 0);
         // The ledger is faster than the answer of the journal.
         state.forget(2);
         state.keep_until_in_ledger(&second);
@@ -136,5 +161,9 @@ mod tests {
         // Told once more: nothing is remembered of what is long settled.
         state.forget(2);
         assert_eq!((state.recent_count(), state.early.len(), state.settled), (0, 0, 2));
+        state.keep_until_in_ledger(&sale(3).1);
+        assert_eq!(unbooked.count(), 1);
+        drop(state);
+        assert_eq!(unbooked.count(), 0, "a state that is gone does not count");
     }
 }

@@ -127,6 +127,12 @@ struct SnapshotAnswer {
     existencias: Vec<(crate::domain::ids::UnitId, LocationId, i64)>,
 }
 
+/// `POST /admin/tiendas/{id}/cache/warmup`: the same as `/cache/warmup`, for any tenant.
+pub async fn warm_up(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
+    let (tenant, _) = tenant_in_path(&api, &request, Permission::InventarioAjuste)?;
+    super::stock::warmed_up(&api, tenant).await
+}
+
 /// `GET /admin/tiendas/{id}/existencias`: hot stock as of one event, in thousandths, for checking it.
 pub async fn snapshot(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
     let (tenant, _) = tenant_in_path(&api, &request, Permission::InventarioRead)?;

@@ -29,6 +29,23 @@ struct PlaceAnswer<'a> {
     reservado: Quantity,
 }
 
+#[derive(Serialize)]
+struct WarmupAnswer {
+    productos_cacheados: usize,
+    mensaje: &'static str,
+}
+
+/// `POST /cache/warmup`: rebuilds hot stock from the ledger. Nothing is sold meanwhile; tills wait.
+pub async fn warm_up(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
+    let Allowed { tenant, .. } = api.allow(&request, Permission::InventarioAjuste)?;
+    warmed_up(&api, tenant).await
+}
+
+pub(super) async fn warmed_up(api: &Api, tenant: TenantId) -> Result<Response, ApiError> {
+    let productos_cacheados = answered(api.shards.warm_up(tenant).await)?;
+    Response::ok(&WarmupAnswer { productos_cacheados, mensaje: "Stock recargado" })
+}
+
 /// `GET /stock/{producto_id}`: in all and per location. `reservado` is held by sales whose record is not durable yet.
 pub async fn show(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
     let Allowed { tenant, .. } = api.allow(&request, Permission::InventarioRead)?;

@@ -129,7 +129,7 @@ async fn migrate_makes_an_installation_and_changes_nothing_the_second_time() {
 #[tokio::test]
 async fn every_command_explains_itself() {
     let blend = Blend::new();
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 14] = [
         &[],
         &["serve"],
         &["demo"],
@@ -141,13 +141,14 @@ async fn every_command_explains_itself() {
         &["import"],
         &["replay"],
         &["verify"],
+        &["doctor"],
         &["healthcheck"],
         &["config"],
     ];
     for command in commands {
         let help = blend.run(program(&[command, &["--help"]].concat())).await.done();
         assert!(help.contains("Usage: blend"), "{command:?}: {help}");
-        let main = ["serve", "demo", "token", "import", "replay"];
+        let main = ["serve", "demo", "token", "import", "replay", "doctor"];
         if command.is_empty()
             || command == ["tenant", "create"]
             || command.iter().any(|name| main.contains(name))

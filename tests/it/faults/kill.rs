@@ -1,36 +1,14 @@
 //! SIGKILL: no warning, no last words.
 
+use crate::support::dice::Dice;
 use crate::support::shop::{Shop, catalogue};
 use crate::support::tills::Tills;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::time::sleep;
 
 const STOCK: u32 = 1_000_000;
 const ROUNDS: usize = 20;
 const TILLS: usize = 32;
-
-/// Numbers that look random and can be had again: xorshift64* (Vigna, 2016).
-struct Dice(u64);
-
-impl Dice {
-    /// From IT_SEED, to have a run again, or from the clock.
-    fn new() -> Self {
-        let given = std::env::vars_os().find(|(name, _)| name == "IT_SEED");
-        let given =
-            given.map(|(_, seed)| seed.to_string_lossy().parse().expect("IT_SEED is a number above 0"));
-        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
-        let seed = given.unwrap_or_else(clock);
-        eprintln!("the moments of the kills come from IT_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-}
 
 #[tokio::test]
 async fn killed_twenty_times_under_full_load_it_sells_each_basket_exactly_once() {

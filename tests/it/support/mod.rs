@@ -1,6 +1,7 @@
 //! What the tests share: an installation, a shop in it, tills at work, and a reader of the books.
 
 pub mod api;
+pub mod dice;
 pub mod ledger;
 pub mod process;
 pub mod shop;

@@ -61,6 +61,12 @@ impl Blend {
         Self { settings: settings.iter().map(owned).collect(), ..Self::new() }
     }
 
+    /// Sets one more, or the same to something else.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
     /// A setting that it was given.
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
@@ -122,6 +128,13 @@ impl Blend {
         let mut command = self.program(&["serve", "--listen", "127.0.0.1:0"]);
         command.envs(settings.iter().copied());
         Server::start(command, self.scratch("server.log")).await
+    }
+
+    /// Serves beside another node, which sells; this one says where it listens only once it sells itself.
+    pub async fn stand_by(&self) -> Server {
+        let address = format!("127.0.0.1:{}", crate::servers::free_port());
+        let command = self.program(&["serve", "--listen", &address]);
+        Server::listening(command, self.scratch("server.log"), address).await
     }
 
     /// Creates a tenant.
@@ -193,15 +206,7 @@ pub struct Server {
 impl Server {
     /// Starts it and waits until it says where it listens.
     pub async fn start(mut command: Command, log: PathBuf) -> Self {
-        let stderr = File::create(&log).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
-        let mut child = Ended(child);
-        let (sender, mut stdout) = mpsc::channel(STDOUT_LINES);
-        let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-        // Ends with the pipe, that is with the child.
-        std::thread::spawn(move || {
-            lines.map_while(Result::ok).try_for_each(|line| sender.blocking_send(line))
-        });
+        let (child, mut stdout) = spawn(&mut command, &log);
         let first = timeout(PATIENCE, stdout.recv()).await;
         let said = || String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
         let Ok(Some(first)) = first else { panic!("the server did not start ({first:?}):\n{}", said()) };
@@ -211,6 +216,13 @@ impl Server {
         }
         let Listening { listening } = serde_json::from_str(&first).unwrap();
         Self { child, address: listening, stdout, log }
+    }
+
+    /// Starts it and waits until it answers at an address, whether or not it sells.
+    pub async fn listening(mut command: Command, log: PathBuf, address: String) -> Self {
+        let (child, stdout) = spawn(&mut command, &log);
+        eventually("it listens", async || tokio::net::TcpStream::connect(&address).await.ok()).await;
+        Self { child, address, stdout, log }
     }
 
     /// Its address and port.
@@ -256,6 +268,17 @@ impl Server {
         self.child.0.kill().unwrap();
         self.child.0.wait().unwrap();
     }
+}
+
+fn spawn(command: &mut Command, log: &Path) -> (Ended, mpsc::Receiver<String>) {
+    let stderr = File::create(log).unwrap();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+    let mut child = Ended(child);
+    let (sender, stdout) = mpsc::channel(STDOUT_LINES);
+    let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    // Ends with the pipe, that is with the child.
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.blocking_send(line)));
+    (child, stdout)
 }
 
 impl Drop for Server {

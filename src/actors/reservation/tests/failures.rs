@@ -4,8 +4,10 @@ use super::*;
 use crate::domain::idempotency::KeyHash;
 use crate::domain::reservation::{KeyUse, Outcome, Reserve};
 use crate::domain::stock::{Level, Place as StockPlace};
+use crate::ports::PortError;
 use crate::ports::stock::Answer;
 use crate::stock::memory::MemoryStock;
+use futures_util::FutureExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
@@ -201,4 +203,159 @@ impl HotStock for Trapped {
     ) -> Answer<'a, ()> {
         self.0.forget_keys(tenant, in_ledger)
     }
+}
+
+/// Stock that is gone, for whatever is asked of it, until it is loaded again.
+struct Fading(MemoryStock, Arc<AtomicBool>);
+
+impl Fading {
+    fn check(&self) -> Result<(), PortError> {
+        match self.1.load(Ordering::Relaxed) {
+            true => Err(PortError::Transient("the hot tier is gone".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+macro_rules! fading {
+    ($self:ident, $call:expr) => {{
+        if let Err(error) = $self.check() {
+            return std::future::ready(Err(error)).boxed_local();
+        }
+        $call
+    }};
+}
+
+impl HotStock for Fading {
+    fn load(&mut self, tenant: TenantId, levels: Vec<(StockPlace, Quantity)>) -> Answer<'_, ()> {
+        self.1.store(false, Ordering::Relaxed);
+        self.0.load(tenant, levels)
+    }
+    fn reserve<'a>(&'a mut self, tenant: TenantId, command: &'a Reserve) -> Answer<'a, Outcome> {
+        fading!(self, self.0.reserve(tenant, command))
+    }
+    fn settle(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool> {
+        fading!(self, self.0.settle(tenant, sale))
+    }
+    fn void(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool> {
+        fading!(self, self.0.void(tenant, sale))
+    }
+    fn moved<'a>(
+        &'a mut self,
+        tenant: TenantId,
+        movements: &'a [(StockPlace, Quantity)],
+    ) -> Answer<'a, bool> {
+        fading!(self, self.0.moved(tenant, movements))
+    }
+    fn check(&self, tenant: TenantId, place: StockPlace) -> Answer<'_, Option<Level>> {
+        fading!(self, self.0.check(tenant, place))
+    }
+    fn levels(&self, tenant: TenantId) -> Answer<'_, Vec<(StockPlace, Level)>> {
+        fading!(self, self.0.levels(tenant))
+    }
+    fn key_use(&self, tenant: TenantId, key: KeyHash) -> Answer<'_, Option<KeyUse>> {
+        fading!(self, self.0.key_use(tenant, key))
+    }
+    fn remember_key(&mut self, tenant: TenantId, key: KeyHash, used: KeyUse) -> Answer<'_, ()> {
+        fading!(self, self.0.remember_key(tenant, key, used))
+    }
+    fn forget_keys<'a>(
+        &'a mut self,
+        tenant: TenantId,
+        in_ledger: &'a dyn Fn(SaleId) -> bool,
+    ) -> Answer<'a, ()> {
+        fading!(self, self.0.forget_keys(tenant, in_ledger))
+    }
+}
+
+struct FadingWorld {
+    world: World,
+    gone: Arc<AtomicBool>,
+}
+
+impl FadingWorld {
+    fn with(durable: Vec<Arc<Event>>) -> Self {
+        let gone = Arc::new(AtomicBool::new(false));
+        let set = gone.clone();
+        let stock: MakeStock = Arc::new(move || Box::new(Fading(MemoryStock::new(9), set.clone())));
+        Self { world: World::over(FakeBus::with(durable), FakeLedger::default(), stock), gone }
+    }
+
+    fn lose(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    fn never_restarted(&self) {
+        assert_eq!(self.world.registry.find("reservation-0").unwrap().restarts, 0);
+        self.world.history_is_sound();
+    }
+}
+
+#[test]
+fn a_hot_tier_that_is_lost_is_rebuilt_while_callers_wait() {
+    on_system(async {
+        let mut shop = Shop::new(2);
+        let fading = FadingWorld::with(shop.opened(10));
+        let world = &fading.world;
+        // Whatever meets the loss first.
+        fading.lose();
+        assert!(!world.sell(&shop, &[(0, 4)], Some("k")).await.unwrap().replayed);
+        fading.lose();
+        assert!(world.sell(&shop, &[(0, 4)], Some("k")).await.unwrap().replayed);
+        fading.lose();
+        assert_eq!(world.on_hand(&shop).await, [6, 10]);
+        fading.lose();
+        let unit = world.shards.stock(shop.id(), shop.units[0].id.0).await.unwrap().unwrap().unwrap();
+        assert_eq!(unit.places[0].1, whole(6));
+        fading.lose();
+        assert!(matches!(world.sell(&shop, &[(0, 7)], None).await, Err(Denied::Short(_))));
+        fading.never_restarted();
+    });
+}
+
+#[test]
+fn what_is_under_way_when_the_hot_tier_is_lost_is_answered_and_counted() {
+    for fate in [None, Some(Fate::NotDurable)] {
+        on_system(async move {
+            let mut shop = Shop::new(1);
+            let fading = FadingWorld::with(shop.opened(10));
+            let world = &fading.world;
+            world.on_hand(&shop).await;
+            world.bus.hold();
+            world.bus.next(fate.as_slice());
+            let sell = |count, key: &str| {
+                actix_rt::spawn(world.shards.clone().checkout_owned(ask(&shop, &[(0, count)], Some(key))))
+            };
+            let first = sell(4, "a");
+            world.bus.begun(1).await;
+            fading.lose();
+            let second = sell(6, "b");
+            until(|| world.shards.handles()[0].depth() == 2).await;
+            world.bus.release();
+            let sold = first.await.unwrap().unwrap();
+            assert_eq!(sold.is_ok(), fate.is_none());
+            assert!(second.await.unwrap().unwrap().is_ok());
+            let left = if fate.is_none() { 0 } else { 4 };
+            assert_eq!(world.on_hand(&shop).await, [left]);
+            fading.never_restarted();
+        });
+    }
+}
+
+#[test]
+fn a_warm_up_rebuilds_and_is_answered_when_it_is_done() {
+    on_system(async {
+        let mut shop = Shop::new(1);
+        let fading = FadingWorld::with(shop.opened(10));
+        assert!(fading.world.sell(&shop, &[(0, 3)], None).await.is_ok());
+        fading.lose();
+        assert_eq!(fading.world.shards.warm_up(shop.id()).await.unwrap().unwrap(), 1);
+        assert!(matches!(
+            fading.world.shards.warm_up(Shop::new(0).id()).await,
+            Ok(Err(Denied::UnknownTenant))
+        ));
+        assert!(!fading.gone.load(Ordering::Relaxed), "it was loaded");
+        assert_eq!(fading.world.on_hand(&shop).await, [7]);
+        fading.never_restarted();
+    });
 }

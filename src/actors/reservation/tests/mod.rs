@@ -4,6 +4,7 @@ mod changes;
 mod failures;
 mod keys;
 mod rebuilding;
+mod redis;
 mod selling;
 
 use super::recording::UNDER_WAY;

@@ -7,9 +7,10 @@ mod retries;
 
 use super::recovery::Findings;
 use super::*;
+use crate::bus::contract;
 use crate::fixtures::{OPENING, Shop};
 use crate::ports::bus::{AppendError, Delivery};
-use crate::ports::clock::ManualClock;
+use crate::ports::clock::{Clock as _, ManualClock};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -98,6 +99,35 @@ async fn take(feed: &mut Box<dyn EventFeed>, count: usize) -> Vec<Arc<Event>> {
 
 fn positions(deliveries: &[Delivery]) -> Vec<u64> {
     deliveries.iter().map(|delivery| delivery.position).collect()
+}
+
+impl contract::Home for (Home, Journal) {
+    fn log(&self) -> Open<Box<dyn EventLog>> {
+        self.1.log()
+    }
+
+    fn feed(&self) -> Open<Box<dyn EventFeed>> {
+        self.1.feed(LEDGER_GROUP)
+    }
+
+    fn history(&self) -> Arc<dyn EventHistory> {
+        Arc::new(self.1.clone())
+    }
+
+    fn let_retries_come(&self) {
+        let minute_later = self.0.clock.now().micros() + 60_000_000;
+        self.0.clock.set(crate::domain::time::Timestamp::from_micros(minute_later));
+    }
+}
+
+#[tokio::test]
+async fn the_contract_of_every_bus_holds() {
+    contract::all(async || {
+        let home = Home::new();
+        let journal = home.open().await;
+        (home, journal)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,0 +1,116 @@
+//! Looking at the dead letters without taking them.
+//!
+//! The queue lets one consumer at a time have everything (single active consumer); it reads up to a mark that it
+//! published itself, and gives all back by closing the channel. With `basic.get` two readers at once would each see a
+//! part, and neither could know.
+
+use super::Shared;
+use super::connection::{Outgoing, confirming, publish, transient};
+use super::message::{self, Content, History};
+use crate::domain::event::Event;
+use crate::ports::PortError;
+use futures_util::StreamExt;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions};
+use lapin::protocol::constants::REPLY_SUCCESS;
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, Consumer};
+use std::sync::Arc;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+/// Something that was given up.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The event; `None` when it is not one that this build reads.
+    pub event: Option<Arc<Event>>,
+    /// Its id, or what stood in its place.
+    pub id: String,
+    /// Its kind, or what stood in its place.
+    pub kind: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it failed first and last, RFC 3339.
+    pub first_failure: Option<String>,
+    pub last_failure: Option<String>,
+    /// Why it failed last.
+    pub cause: String,
+    /// As it came.
+    pub body: Vec<u8>,
+}
+
+/// A mark whose reader must be gone by now, in multiples of the longest a reader waits.
+const ABANDONED_AFTER: u32 = 10;
+
+/// All there are, oldest first.
+pub(super) async fn read(connection: &Connection, shared: &Shared) -> Result<Vec<DeadLetter>, PortError> {
+    let reader = Uuid::now_v7();
+    let publisher = confirming(connection).await?;
+    let channel = connection.create_channel().await.map_err(transient)?;
+    let queue = &shared.names.dead_letters;
+    let options = BasicConsumeOptions::default();
+    let consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default());
+    let mut consumer = consumer.await.map_err(transient)?;
+    let mark = Outgoing {
+        exchange: String::new(),
+        key: queue.clone(),
+        mandatory: true,
+        body: Vec::new(),
+        properties: message::end(reader, shared.clock.now()),
+    };
+    publish(&publisher, vec![mark], shared.settings.confirm_timeout).await?;
+    let wait = shared.settings.catch_up_timeout;
+    let read = timeout(wait, read_to_mark(&mut consumer, &channel, reader, shared)).await;
+    // With the consumer still there: cancelled first, it would leave the queue to the next reader while it still has
+    // the messages.
+    let closed = channel.close(REPLY_SUCCESS, "OK".into()).await;
+    let busy = || PortError::Transient("the dead letters are being read by somebody else; try again".into());
+    let letters = read.map_err(|_| busy())??;
+    closed.map_err(transient)?;
+    Ok(letters)
+}
+
+async fn read_to_mark(
+    consumer: &mut Consumer,
+    channel: &Channel,
+    reader: Uuid,
+    shared: &Shared,
+) -> Result<Vec<DeadLetter>, PortError> {
+    let old =
+        i64::try_from((shared.settings.catch_up_timeout * ABANDONED_AFTER).as_micros()).unwrap_or(i64::MAX);
+    let mut letters = Vec::new();
+    while let Some(delivery) = consumer.next().await {
+        let delivery = delivery.map_err(transient)?;
+        let Some((owner, since)) = message::read_end(&delivery.properties) else {
+            letters.push(letter(&delivery.properties, delivery.data));
+            continue;
+        };
+        let is_own = owner == reader.to_string();
+        if is_own || shared.clock.now().micros().saturating_sub(since.micros()) > old {
+            let acknowledged = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default());
+            acknowledged.await.map_err(transient)?;
+        }
+        if is_own {
+            return Ok(letters);
+        }
+    }
+    Err(PortError::Transient("RabbitMQ ended the consumer of the dead letters".into()))
+}
+
+fn letter(properties: &BasicProperties, body: Vec<u8>) -> DeadLetter {
+    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    let History { failures: attempts, first_failure, last_failure, cause } = History::of(properties);
+    let event = match message::read(properties, &body) {
+        Content::Event(event) => Some(event),
+        _ => None,
+    };
+    DeadLetter {
+        event,
+        id: text(properties.message_id().as_ref().map(|id| id.as_str())),
+        kind: text(properties.kind().as_ref().map(|kind| kind.as_str())),
+        attempts,
+        first_failure,
+        last_failure,
+        cause: cause.unwrap_or_default(),
+        body,
+    }
+}

@@ -1,0 +1,106 @@
+//! What the ledger has not got: a barrier through the bus.
+//!
+//! A queue cannot be read back. So a rebuild publishes a message into every partition, and the feed answers it when
+//! everything before it is settled, retries included. Then the ledger has what was published before, but for the
+//! dead letters.
+
+use super::connection::{Outgoing, confirming, connect, publish, transient};
+use super::{RabbitBus, Shared, dead_letters, message, topology};
+use crate::domain::event::Event;
+use crate::ports::PortError;
+use crate::ports::bus::EventHistory;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, Consumer};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+/// A feed that was ended forgets who asked it, so whoever was not answered asks again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+impl EventHistory for RabbitBus {
+    fn unconfirmed(&self) -> BoxFuture<'_, Result<Vec<Arc<Event>>, PortError>> {
+        async move {
+            let shared = &self.shared;
+            let connection = connect(&shared.settings, "rebuild").await?;
+            topology::declare(&connection, shared).await?;
+            wait_for_the_ledger(&connection, shared).await?;
+            let letters = dead_letters::read(&connection, shared).await?;
+            Ok(letters.into_iter().filter_map(|letter| letter.event).collect())
+        }
+        .boxed()
+    }
+}
+
+async fn wait_for_the_ledger(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
+    let deadline = Instant::now() + shared.settings.catch_up_timeout;
+    let channel = confirming(connection).await?;
+    let exclusive =
+        QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let replies =
+        channel.queue_declare("".into(), exclusive, FieldTable::default()).await.map_err(transient)?;
+    let replies = replies.name().as_str();
+    let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
+    let consumer = channel.basic_consume(replies.into(), "".into(), options, FieldTable::default());
+    let mut consumer = consumer.await.map_err(transient)?;
+    let asker = Uuid::now_v7();
+    let ids = (0..shared.names.partitions).map(|partition| (format!("{asker}.{partition}"), partition));
+    let mut open: BTreeMap<String, usize> = ids.collect();
+    while !open.is_empty() {
+        let now = Instant::now();
+        if now >= deadline {
+            let partitions: Vec<_> = open.values().collect();
+            return Err(PortError::Transient(format!(
+                "the ledger has not caught up with partitions {partitions:?} in {:?}; is the ledger writer running?",
+                shared.settings.catch_up_timeout
+            )));
+        }
+        ask(&channel, shared, &open, replies, deadline - now).await?;
+        collect(&mut consumer, &mut open, deadline.min(now + ASK_AGAIN_AFTER)).await?;
+    }
+    Ok(())
+}
+
+async fn ask(
+    channel: &Channel,
+    shared: &Shared,
+    open: &BTreeMap<String, usize>,
+    replies: &str,
+    left: Duration,
+) -> Result<(), PortError> {
+    let barrier = |(correlation, partition): (&String, &usize)| Outgoing {
+        exchange: String::new(),
+        key: shared.names.partition(*partition),
+        mandatory: true,
+        body: Vec::new(),
+        // It is worth nothing once nobody waits for it any more.
+        properties: message::expiring(message::barrier(replies, correlation), left),
+    };
+    let barriers = open.iter().map(barrier).collect();
+    Ok(publish(channel, barriers, shared.settings.confirm_timeout).await?)
+}
+
+async fn collect(
+    consumer: &mut Consumer,
+    open: &mut BTreeMap<String, usize>,
+    until: Instant,
+) -> Result<(), PortError> {
+    while !open.is_empty() {
+        match timeout_at(until, consumer.next()).await {
+            Ok(Some(Ok(answer))) => {
+                open.remove(&message::correlation(&answer.properties));
+            }
+            Ok(Some(Err(error))) => return Err(transient(error)),
+            Ok(None) => {
+                return Err(PortError::Transient("RabbitMQ ended the consumer of the answers".into()));
+            }
+            Err(_) => return Ok(()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! The writing end: a batch is published as one pipeline and is durable when all of it is confirmed.
+
+use super::connection::{Outgoing, Unpublished, confirming, connect, publish, transient};
+use super::message::{self, History};
+use super::names::ledger_key;
+use super::topology::{self, RESOURCE_LOCKED, code};
+use super::{RabbitSettings, Shared};
+use crate::domain::event::Event;
+use crate::ports::PortError;
+use crate::ports::bus::{AppendError, EventLog};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// Between two looks at the queues.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// The writer. It belongs to the journal writer actor.
+pub struct Log {
+    shared: Arc<Shared>,
+    number: u64,
+    /// Gone once it was found broken: others may have written since, so this log is over.
+    link: Option<Link>,
+    next_look: Instant,
+}
+
+struct Link {
+    connection: Connection,
+    channel: Channel,
+}
+
+impl Log {
+    /// Opens a connection of its own, and only when the broker has closed that of the log before.
+    pub async fn open(shared: Arc<Shared>) -> Result<Self, PortError> {
+        let link = Link::open(&shared).await?;
+        let number = shared.logs.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.writing.send_replace(number);
+        Ok(Self { number, shared, link: Some(link), next_look: Instant::now() })
+    }
+
+    async fn append_batch(&mut self, batch: &[Arc<Event>]) -> Result<(), AppendError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let not_durable = |error: PortError| AppendError::NotDurable(error.to_string());
+        // All of it before anything is sent, so that a batch does not end in the middle.
+        let messages: Result<Vec<_>, _> = batch.iter().map(|event| self.outgoing(event)).collect();
+        let messages = messages.map_err(not_durable)?;
+        let Some(link) = self.link.take().filter(Link::is_open) else {
+            return Err(AppendError::NotDurable("the connection to RabbitMQ is closed".into()));
+        };
+        match publish(&link.channel, messages, self.shared.settings.confirm_timeout).await {
+            Ok(()) => {
+                self.link = Some(link);
+                Ok(())
+            }
+            Err(Unpublished::NotSent(why)) => Err(AppendError::NotDurable(why)),
+            Err(Unpublished::Unknown(why)) => Err(AppendError::InDoubt(why)),
+        }
+    }
+
+    fn outgoing(&self, event: &Event) -> Result<Outgoing, PortError> {
+        let key = ledger_key(self.shared.names.partition_of(event.tenant));
+        Ok(Outgoing {
+            exchange: self.shared.names.events.clone(),
+            key: event.body.kind().as_str().to_owned(),
+            mandatory: true,
+            body: message::body(event)?,
+            properties: message::event(event, &History::default(), Some(&key)),
+        })
+    }
+
+    /// Counts what waits, and puts back a queue that somebody deleted: as long as another queue takes an event, the
+    /// broker does not return it, and nobody would notice that the ledger's copy is gone.
+    async fn look(&mut self) -> Result<(), PortError> {
+        if Instant::now() < self.next_look {
+            return Ok(());
+        }
+        self.next_look = Instant::now() + LOOK_EVERY;
+        let Some(link) = self.link.take().filter(Link::is_open) else {
+            return Err(PortError::Transient("the connection to RabbitMQ is closed".into()));
+        };
+        let RabbitSettings { confirm_timeout, .. } = self.shared.settings;
+        let waiting = timeout(confirm_timeout, topology::waiting(&link.connection, &self.shared)).await;
+        let waiting = waiting.map_err(|_| PortError::Transient("RabbitMQ does not answer".into()))??;
+        match waiting {
+            Some(waiting) => self.shared.waiting.store(waiting, Ordering::Relaxed),
+            None => {
+                tracing::error!(
+                    "a queue of the ledger is gone from RabbitMQ, with what was in it; declaring it again"
+                );
+                topology::declare(&link.connection, &self.shared).await?;
+            }
+        }
+        self.link = Some(link);
+        Ok(())
+    }
+}
+
+impl Link {
+    async fn open(shared: &Shared) -> Result<Self, PortError> {
+        let connection = connect(&shared.settings, "journal").await?;
+        lock_out_others(&connection, shared).await?;
+        topology::declare(&connection, shared).await?;
+        topology::check_partitions(&connection, shared).await?;
+        let channel = confirming(&connection).await?;
+        Ok(Self { connection, channel })
+    }
+
+    fn is_open(&self) -> bool {
+        self.connection.status().connected() && self.channel.status().connected()
+    }
+}
+
+/// A log owns an exclusive queue on the connection that it publishes on: no other node has it, no other node writes,
+/// and the broker frees it only when it has closed the connection. So nothing that was still in the buffers of an
+/// earlier log, of this process or of a paused one, can become durable after somebody else has begun.
+async fn lock_out_others(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
+    let channel = connection.create_channel().await.map_err(transient)?;
+    let name = format!("{}blend.writer", shared.names.prefix);
+    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    match channel.queue_declare(name.into(), options, FieldTable::default()).await {
+        Ok(_) => Ok(()),
+        Err(error) if code(&error) == Some(RESOURCE_LOCKED) => Err(PortError::Transient(
+            "another node has the installation, or RabbitMQ has not closed the connection before yet; standing by".into(),
+        )),
+        Err(error) => Err(transient(error)),
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let number = self.number;
+        self.shared.writing.send_if_modified(|log| *log == number && std::mem::take(log) != 0);
+    }
+}
+
+impl EventLog for Log {
+    fn append<'a>(&'a mut self, batch: &'a [Arc<Event>]) -> BoxFuture<'a, Result<(), AppendError>> {
+        self.append_batch(batch).boxed()
+    }
+
+    fn maintain(&mut self) -> BoxFuture<'_, Result<(), PortError>> {
+        self.look().boxed()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.link.as_ref().is_none_or(|link| !link.is_open())
+    }
+}

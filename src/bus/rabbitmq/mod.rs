@@ -1,0 +1,185 @@
+//! The bus on RabbitMQ: publisher confirms, one partitioned queue per consumer group, delayed retries, dead letters.
+//!
+//! Every end has a connection of its own and none recovers by itself: whoever owns a broken end drops it and opens
+//! another. Needs RabbitMQ 3.10 or later for quorum queues (their dead-lettering with a confirm, their message TTL);
+//! classic queues work from 3.8 on. `names.rs` has the topology.
+
+pub mod audit;
+mod connection;
+pub mod dead_letters;
+mod feed;
+mod history;
+mod log;
+mod message;
+mod names;
+mod partition;
+mod publisher;
+mod topology;
+mod while_writing;
+
+use crate::ports::bus::{EventFeed, EventLog, LEDGER_GROUP};
+use crate::ports::clock::SharedClock;
+use crate::ports::{Open, PortError};
+use crate::resilience::retry::RetrySchedule;
+use dead_letters::DeadLetter;
+use futures_util::FutureExt;
+use names::Names;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use while_writing::WhileWriting;
+
+/// What the queues of events are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueType {
+    /// Quorum, unless the queues are there already and classic.
+    #[default]
+    Auto,
+    /// Replicated by Raft. A message on its way through a retry is confirmed by the queue it goes to. The broker takes
+    /// some three seconds to write down that there is a new queue: killed in the first seconds of an installation, it
+    /// comes back without what was in it.
+    Quorum,
+    /// On one node. A message on its way through a retry is lost when the broker is killed at that very moment.
+    Classic,
+}
+
+/// Numbers and names of the bus.
+#[derive(Clone)]
+pub struct RabbitSettings {
+    /// `amqp://user:password@host:port/vhost`, or `amqps://`. `?heartbeat=` is in seconds, 10 unless given.
+    pub url: String,
+    /// Most messages of one partition that are delivered and not acknowledged.
+    pub prefetch: u16,
+    /// How long a batch may take until all of it is confirmed; also the limit of every other exchange with the broker.
+    pub confirm_timeout: Duration,
+    /// How long a rebuild waits until the ledger has what was published before.
+    pub catch_up_timeout: Duration,
+    /// Queues over which the tenants of the ledger group are spread. Changing it needs empty queues.
+    pub partitions: usize,
+    /// What the queues are made of.
+    pub queue_type: QueueType,
+    /// When failed deliveries come again.
+    pub retries: RetrySchedule,
+    /// Stands before the name of every exchange and queue; for several installations on one virtual host.
+    pub prefix: String,
+}
+
+impl fmt::Debug for RabbitSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitSettings")
+            .field("url", &"redacted")
+            .field("prefetch", &self.prefetch)
+            .field("confirm_timeout", &self.confirm_timeout)
+            .field("catch_up_timeout", &self.catch_up_timeout)
+            .field("partitions", &self.partitions)
+            .field("queue_type", &self.queue_type)
+            .field("retries", &self.retries)
+            .field("prefix", &self.prefix)
+            .finish()
+    }
+}
+
+/// The bus of one installation, seen from one process.
+#[derive(Clone)]
+pub struct RabbitBus {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: RabbitSettings,
+    names: Names,
+    clock: SharedClock,
+    /// The number of the log with which this process writes for the installation; 0 when it stands by.
+    writing: watch::Sender<u64>,
+    /// Logs opened so far.
+    logs: AtomicU64,
+    /// Messages that wait in the partitions, as of the last look.
+    waiting: AtomicU64,
+    /// Messages that this process's feed has and that are not settled.
+    unsettled: AtomicU64,
+}
+
+impl RabbitBus {
+    /// Connects to nothing yet.
+    pub fn new(settings: RabbitSettings, clock: SharedClock) -> Self {
+        let names = Names::new(&settings.prefix, settings.partitions, settings.retries.0.len());
+        let shared = Shared {
+            settings,
+            names,
+            clock,
+            writing: watch::Sender::new(0),
+            logs: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            unsettled: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Connects, declares exchanges and queues, and checks that they are what the settings say.
+    pub async fn check(&self) -> Result<(), PortError> {
+        let connection = connection::connect(&self.shared.settings, "check").await?;
+        topology::declare(&connection, &self.shared).await?;
+        topology::check_partitions(&connection, &self.shared).await
+    }
+
+    /// Opens writing ends. There is one at a time in the whole installation: a second one is refused while the first
+    /// is open, so of several nodes one sells and the others stand by.
+    pub fn log(&self) -> Open<Box<dyn EventLog>> {
+        let shared = self.shared.clone();
+        Arc::new(move || {
+            let shared = shared.clone();
+            async move { Ok(Box::new(log::Log::open(shared).await?) as Box<dyn EventLog>) }.boxed()
+        })
+    }
+
+    /// Opens reading ends of a group. Of several, in whatever process, one is fed at a time and the others stand by.
+    pub fn feed(&self, group: &'static str) -> Open<Box<dyn EventFeed>> {
+        let shared = self.shared.clone();
+        Arc::new(move || {
+            let shared = shared.clone();
+            async move {
+                if group != LEDGER_GROUP {
+                    return Err(PortError::Permanent(format!("this bus has no consumer group {group:?}")));
+                }
+                Ok(Box::new(feed::Feed::open(shared).await?) as Box<dyn EventFeed>)
+            }
+            .boxed()
+        })
+    }
+
+    /// The same, but only while this process has the writer of the installation; a node that stands by waits. So what
+    /// a node sells it also books, and knows when it is booked.
+    pub fn feed_while_writing(&self, group: &'static str) -> Open<Box<dyn EventFeed>> {
+        let (bus, open) = (self.clone(), self.feed(group));
+        Arc::new(move || {
+            let (mut writing, opening) = (bus.shared.writing.subscribe(), open.clone());
+            async move {
+                // An error means that the bus is gone, and with it whoever asks.
+                let log = writing.wait_for(|log| *log != 0).await.map(|log| *log).unwrap_or_default();
+                let feed = opening().await?;
+                Ok(Box::new(WhileWriting { feed, writing, log }) as Box<dyn EventFeed>)
+            }
+            .boxed()
+        })
+    }
+
+    /// How many events the ledger group is behind, about: what waited at the broker at the writer's last upkeep, and
+    /// what this process's feed has in hand.
+    pub fn backlog(&self) -> u64 {
+        let (waiting, unsettled) = (&self.shared.waiting, &self.shared.unsettled);
+        waiting.load(Ordering::Relaxed) + unsettled.load(Ordering::Relaxed)
+    }
+
+    /// The dead letters of the ledger group, oldest first; they stay where they are. One reader at a time: a second
+    /// one waits for the first, at most `catch_up_timeout`.
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, PortError> {
+        let connection = connection::connect(&self.shared.settings, "dead letters").await?;
+        topology::declare(&connection, &self.shared).await?;
+        dead_letters::read(&connection, &self.shared).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! Declaring exchanges and queues. Publisher, consumer and rebuild all do it, so that none depends on who came first.
+
+use super::connection::transient;
+use super::names::{DEAD_KEY, ledger_key, retry_key};
+use super::{QueueType, Shared};
+use crate::ports::PortError;
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, LongString};
+use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Reply codes of AMQP 0-9-1, section 1.8 of its reference.
+const NOT_FOUND: u16 = 404;
+const PRECONDITION_FAILED: u16 = 406;
+/// Somebody else has it to himself.
+pub const RESOURCE_LOCKED: u16 = 405;
+
+/// Quorum queues drop what is redelivered too often (from RabbitMQ 4.0 on by default, after 20 times). Whether an
+/// event is given up is decided by its failures, which the message counts itself, never by restarts of consumers.
+const UNLIMITED_DELIVERIES: i32 = i32::MAX;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Made {
+    Quorum,
+    Classic,
+}
+
+/// Declares everything. An error names the queue or exchange that is not what the settings say.
+pub async fn declare(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
+    let limit = shared.settings.confirm_timeout.max(Duration::from_secs(10));
+    let slow = || PortError::Transient("RabbitMQ takes too long to declare the queues".into());
+    timeout(limit, declare_all(connection, shared)).await.map_err(|_| slow())?
+}
+
+async fn declare_all(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
+    let names = &shared.names;
+    let mut at = Declarer { connection, channel: connection.create_channel().await.map_err(transient)? };
+    for exchange in [&names.events, &names.retry, &names.dead] {
+        at.exchange(exchange).await?;
+    }
+    let made = match shared.settings.queue_type {
+        QueueType::Quorum => Made::Quorum,
+        QueueType::Classic => Made::Classic,
+        QueueType::Auto => at.made_already(&names.dead_letters).await?,
+    };
+    at.queue(&names.dead_letters, single_active(made)).await?;
+    at.bind(&names.dead_letters, &names.dead, DEAD_KEY).await?;
+    for step in 1..=names.steps {
+        at.queue(&names.step(step), delaying(made, &names.dead)).await?;
+        at.bind(&names.step(step), &names.retry, &retry_key(step, "*")).await?;
+    }
+    for partition in 0..names.partitions {
+        at.queue(&names.partition(partition), single_active(made)).await?;
+        at.bind(&names.partition(partition), &names.events, &ledger_key(partition)).await?;
+        at.bind(&names.partition(partition), &names.dead, &retry_key("*", partition)).await?;
+    }
+    Ok(())
+}
+
+/// Makes sure that no partition was left behind when their number was lowered.
+pub async fn check_partitions(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
+    let (names, channel) = (&shared.names, connection.create_channel().await.map_err(transient)?);
+    nothing_left_in(&channel, &names.partition(names.partitions), names.partitions).await
+}
+
+/// A queue beyond the last partition is one that nobody reads any more.
+async fn nothing_left_in(channel: &Channel, queue: &str, partitions: usize) -> Result<(), PortError> {
+    match channel.queue_declare(queue.into(), passive(), FieldTable::default()).await {
+        Ok(found) if found.message_count() == 0 => Ok(()),
+        Ok(found) => Err(PortError::Permanent(format!(
+            "queue {queue} holds {} events but bus.partitions is {partitions}: run with more partitions until it is \
+             empty, then delete it",
+            found.message_count()
+        ))),
+        Err(error) if code(&error) == Some(NOT_FOUND) => Ok(()),
+        Err(error) => Err(transient(error)),
+    }
+}
+
+struct Declarer<'a> {
+    connection: &'a Connection,
+    channel: Channel,
+}
+
+impl Declarer<'_> {
+    async fn exchange(&self, name: &str) -> Result<(), PortError> {
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let declared =
+            self.channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default());
+        declared.await.map_err(|error| mismatch("exchange", name, error))
+    }
+
+    async fn queue(&self, name: &str, arguments: FieldTable) -> Result<(), PortError> {
+        let declared = self.channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments);
+        declared.await.map(drop).map_err(|error| mismatch("queue", name, error))
+    }
+
+    async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), PortError> {
+        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        let bound = self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none);
+        bound.await.map_err(transient)
+    }
+
+    /// What the installation's queues are made of, by this one; quorum when it is not there.
+    async fn made_already(&mut self, queue: &str) -> Result<Made, PortError> {
+        let (name, arguments) = (queue.into(), single_active(Made::Quorum));
+        match self.channel.queue_declare(name, QueueDeclareOptions::durable(), arguments).await {
+            Ok(_) => Ok(Made::Quorum),
+            Err(error) if code(&error) == Some(PRECONDITION_FAILED) => {
+                // The channel is closed by the error. Whether classic is right, its own declaration tells.
+                self.channel = self.connection.create_channel().await.map_err(transient)?;
+                Ok(Made::Classic)
+            }
+            Err(error) => Err(transient(error)),
+        }
+    }
+}
+
+/// Messages that wait in the partitions; `None` when one of them is not there.
+pub async fn waiting(connection: &Connection, shared: &Shared) -> Result<Option<u64>, PortError> {
+    let channel = connection.create_channel().await.map_err(transient)?;
+    let mut waiting = 0;
+    for partition in 0..shared.names.partitions {
+        let name = shared.names.partition(partition).into();
+        match channel.queue_declare(name, passive(), FieldTable::default()).await {
+            Ok(queue) => waiting += u64::from(queue.message_count()),
+            Err(error) if code(&error) == Some(NOT_FOUND) => return Ok(None),
+            Err(error) => return Err(transient(error)),
+        }
+    }
+    Ok(Some(waiting))
+}
+
+/// The reply code of an error that the broker sent.
+pub fn code(error: &lapin::Error) -> Option<u16> {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => Some(error.get_id()),
+        _ => None,
+    }
+}
+
+fn passive() -> QueueDeclareOptions {
+    QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() }
+}
+
+fn mismatch(what: &str, name: &str, error: lapin::Error) -> PortError {
+    if code(&error) != Some(PRECONDITION_FAILED) {
+        return transient(error);
+    }
+    PortError::Permanent(format!(
+        "{what} {name} exists with other arguments than the settings of the bus ask for ({error}): set bus.queue_type \
+         to what it is, or empty and delete it"
+    ))
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(value))
+}
+
+/// One consumer at a time; nothing in it ever expires by the queue's own doing.
+fn single_active(made: Made) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    made_of(made, &mut arguments);
+    arguments
+}
+
+/// What expires in it goes on to the dead-letter exchange under its own key.
+fn delaying(made: Made, exchange: &str) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-dead-letter-exchange".into(), text(exchange));
+    if made == Made::Quorum {
+        arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+        arguments.insert("x-overflow".into(), text("reject-publish"));
+    }
+    made_of(made, &mut arguments);
+    arguments
+}
+
+fn made_of(made: Made, arguments: &mut FieldTable) {
+    match made {
+        Made::Quorum => {
+            arguments.insert("x-queue-type".into(), text("quorum"));
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(UNLIMITED_DELIVERIES));
+        }
+        Made::Classic => {
+            arguments.insert("x-queue-type".into(), text("classic"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d19_nothing_leaves_a_queue_of_events_unread() {
+        for arguments in [single_active(Made::Quorum), single_active(Made::Classic)] {
+            for forgets in
+                ["x-message-ttl", "x-expires", "x-max-length", "x-max-length-bytes", "x-dead-letter-exchange"]
+            {
+                assert!(!arguments.contains_key(forgets), "{forgets}");
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A RabbitMQ of its own: node, names, ports, cookie, files and port mapper are in no other's way.
+
+use super::{PATIENCE, await_start, free_port};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A broker with its default user and virtual host.
+pub struct RabbitMq {
+    port: u16,
+    ports: [u16; 2],
+    dir: TempDir,
+    broker: Child,
+}
+
+impl RabbitMq {
+    /// Starts one; it keeps its files over [`Self::kill`] and [`Self::restart`].
+    pub async fn start() -> Self {
+        let (dir, port, ports) = (tempfile::tempdir().unwrap(), free_port(), [free_port(), free_port()]);
+        let broker = launch(&dir, port, ports);
+        let mut server = Self { port, ports, dir, broker };
+        server.await_answer().await;
+        server
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// Waits until the node has written down that it has a quorum queue. It does so about three seconds after the
+    /// queue was declared; killed before, it comes back with an empty one that never has a leader.
+    pub async fn await_written(&self, queue: &str) {
+        let node = format!("blend{}@localhost", self.port);
+        let names = self.dir.path().join("mnesia").join(&node).join("quorum").join(&node).join("names.dets");
+        let began = Instant::now();
+        while !std::fs::read(&names).unwrap().windows(queue.len()).any(|bytes| bytes == queue.as_bytes()) {
+            assert!(began.elapsed() < PATIENCE, "{queue} is not written down");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Kills it as the loss of power would.
+    pub fn kill(&mut self) {
+        signal("KILL", self.broker.id());
+        self.broker.wait().unwrap();
+    }
+
+    /// Stops it from doing anything, with its connections open.
+    pub fn freeze(&self) {
+        signal("STOP", self.broker.id());
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        signal("CONT", self.broker.id());
+    }
+
+    /// Starts it again with what is on its disk.
+    pub async fn restart(&mut self) {
+        self.broker = launch(&self.dir, self.port, self.ports);
+        self.await_answer().await;
+    }
+
+    /// It listens before it has recovered its queues, and greets only afterwards.
+    async fn await_answer(&mut self) {
+        let port = self.port;
+        await_start("rabbitmq-server", &mut self.broker, async || greets(port).await).await;
+    }
+}
+
+impl Drop for RabbitMq {
+    fn drop(&mut self) {
+        signal("KILL", self.broker.id());
+        drop(self.broker.wait());
+    }
+}
+
+/// The whole group of a process: the node, its helpers, its port mapper.
+fn signal(name: &str, leader: u32) {
+    drop(Command::new("kill").arg(format!("-{name}")).arg("--").arg(format!("-{leader}")).status());
+}
+
+/// A client's header (AMQP 0-9-1, 2.3.1) is answered with a frame of type method.
+async fn greets(port: u16) -> bool {
+    let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)).await else { return false };
+    let mut first = [0];
+    socket.write_all(b"AMQP\x00\x00\x09\x01").await.is_ok()
+        && socket.read_exact(&mut first).await.is_ok()
+        && first == [1]
+}
+
+fn launch(dir: &TempDir, port: u16, [mapper, distribution]: [u16; 2]) -> Child {
+    let at = |name: &str| -> PathBuf { dir.path().join(name) };
+    std::fs::write(at("plugins"), "[].").unwrap();
+    std::fs::write(at("rabbitmq.conf"), "heartbeat = 10\n").unwrap();
+    let log = std::fs::File::create(at("console.log")).unwrap();
+    // The port mapper first and as a child of the same group: the node would start one that outlives it.
+    let script = "epmd & exec \"$0\"";
+    Command::new("sh")
+        .args(["-c", script, server().to_str().unwrap()])
+        .env("HOME", dir.path())
+        .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+        .env("RABBITMQ_NODENAME", format!("blend{port}@localhost"))
+        .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_NODE_PORT", port.to_string())
+        .env("RABBITMQ_DIST_PORT", distribution.to_string())
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        .env("ERL_EPMD_PORT", mapper.to_string())
+        .env("RABBITMQ_MNESIA_BASE", at("mnesia"))
+        .env("RABBITMQ_LOG_BASE", at("log"))
+        .env("RABBITMQ_CONFIG_FILE", at("rabbitmq.conf"))
+        .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
+        .env(
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+            "+S 2:2 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
+        )
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .expect("rabbitmq-server cannot be started")
+}
+
+/// The script itself: what Debian puts on the path changes the user and with it the environment.
+fn server() -> PathBuf {
+    let installed = std::fs::read_dir("/usr/lib/rabbitmq/lib").into_iter().flatten().flatten();
+    let scripts = installed.map(|version| version.path().join("sbin/rabbitmq-server"));
+    scripts.filter(|script| script.exists()).max().unwrap_or_else(|| "rabbitmq-server".into())
+}
