@@ -164,8 +164,9 @@ impl Reservation {
     /// Asks the ledger for the next page of its keys.
     pub(super) fn load_filter(&mut self, after: Option<i64>, cx: &mut Cx<Self>) {
         const PAGE: usize = 20_000;
-        let ledger = self.ports.ledger.clone();
-        cx.pipe(async move { ledger.key_hashes(after, PAGE).await }, Msg::KnownKeys);
+        let (ledger, generation) = (self.ports.ledger.clone(), self.generation);
+        let page = async move { ledger.key_hashes(after, PAGE).await };
+        cx.pipe(page, move |page| Msg::KnownKeys { generation, page });
     }
 
     pub(super) fn known_keys(&mut self, page: Result<Vec<i64>, PortError>, cx: &mut Cx<Self>) {

@@ -47,8 +47,14 @@ impl Reservation {
         if !self.lost || !self.outbox.is_empty() || !self.under_way.is_empty() {
             return Ok(());
         }
+        let before = self.generation;
         self.rebuild().await?;
         self.lost = false;
+        if self.generation != before {
+            // Another node may have bound keys meanwhile: until the ledger has told them all, each is looked up.
+            self.filter_complete = false;
+            self.load_filter(None, cx);
+        }
         for msg in self.held.drain(..) {
             cx.notify(msg);
         }

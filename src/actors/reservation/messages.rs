@@ -1,6 +1,6 @@
 //! What reservation shards are asked, and what they answer.
 
-use super::super::journal_writer::Verdict;
+use super::super::journal_writer::{Generation, Verdict};
 use super::super::kit::Reply;
 use crate::domain::catalogue::Unit;
 use crate::domain::decimal::Quantity;
@@ -266,5 +266,9 @@ pub enum Msg {
         as_of: u64,
     },
     /// Some more of the keys that the ledger knows.
-    KnownKeys(Result<Vec<i64>, PortError>),
+    KnownKeys {
+        /// As of which opening of the log it was asked.
+        generation: Generation,
+        page: Result<Vec<i64>, PortError>,
+    },
 }

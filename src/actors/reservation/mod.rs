@@ -228,7 +228,9 @@ impl Behaviour for Reservation {
             Msg::Flush => self.flush(cx),
             Msg::Appended(number, result) => self.appended(number, result, cx).await?,
             Msg::InLedger(written) => self.in_ledger(written).await?,
-            Msg::KnownKeys(page) => self.known_keys(page, cx),
+            Msg::KnownKeys { generation, page } if generation == self.generation => self.known_keys(page, cx),
+            // The ledger is being asked anew, from its first key on.
+            Msg::KnownKeys { .. } => {}
             Msg::CreateTenant { new, caller, reply } => self.create_tenant(*new, caller, reply, cx),
             Msg::Import { tenant, import, caller, reply } => {
                 self.import(tenant, *import, caller, reply, cx).await?;

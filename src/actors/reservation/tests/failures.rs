@@ -359,3 +359,30 @@ fn a_warm_up_rebuilds_and_is_answered_when_it_is_done() {
         fading.never_restarted();
     });
 }
+
+#[test]
+fn a_key_that_another_node_used_is_known_after_the_hot_tier_was_rebuilt() {
+    on_system(async {
+        let mut shop = Shop::new(1);
+        let mut other = Shop::new(1);
+        let fading = FadingWorld::with(shop.opened(10));
+        let world = &fading.world;
+        // The filter is full: a key that it does not have is taken for new.
+        let complete =
+            || world.registry.find("reservation-0").unwrap().observed["key_filter_complete"] == true;
+        world.on_hand(&shop).await;
+        until(complete).await;
+        // The log is lost, another node sells under the key, and the log is ours again.
+        world.bus.next(&[Fate::InDoubt { durable: false }]);
+        assert!(world.journal.lane(1).append(other.opened(1)).await.is_err());
+        assert_eq!(world.journal.barrier().await, Ok(2));
+        let theirs = shop.sold_at(0, &[(0, 4)], Some("k"));
+        assert_eq!(world.journal.lane(2).append(vec![theirs]).await, Ok(()));
+        world.catch_up();
+        fading.lose();
+        let again = world.sell(&shop, &[(0, 4)], Some("k")).await;
+        assert!(!again.is_ok_and(|sold| !sold.replayed), "it was sold twice");
+        assert_eq!(world.on_hand(&shop).await, [6]);
+        fading.never_restarted();
+    });
+}
