@@ -55,7 +55,7 @@ fn reserve(criterion: &mut Criterion) {
                 let command = Reserve { sale: id, location: sale.location, demand: sale.demand(), keyed };
                 let outcome = stock.reserve(tenant, &command).now_or_never().unwrap().unwrap();
                 assert_eq!(outcome, Outcome::Reserved);
-                stock.settle(tenant, id).now_or_never().unwrap().unwrap();
+                stock.settle(&[(tenant, id)]).now_or_never().unwrap().unwrap();
                 stock.forget_keys(tenant, &|_| true).now_or_never().unwrap().unwrap();
             });
         });

@@ -62,22 +62,6 @@ local function set_level(place, epoch, on_hand, held)
   redis.call('SET', place, string.format('%s %.0f %.0f', epoch, on_hand, held))
 end
 
--- What an open reservation holds: the quantity at each KEYS[i], and its key. Nil when it is not open, false when KEYS
--- are not its places in its order.
-local function held_by(book, sale)
-  local record = redis.call('HGET', book, 'reservation:' .. sale)
-  if not record then return nil end
-  local key, lines = string.match(record, '^(%S+)(.*)$')
-  local quantities, last = {}, 1
-  for place, quantity in string.gmatch(lines, '(%S+) (%d+)') do
-    last = last + 1
-    if KEYS[last] ~= place then return false end
-    quantities[last] = tonumber(quantity)
-  end
-  if last ~= #KEYS then return false end
-  return quantities, key
-end
-
 -- The levels at KEYS[2] and on; as a second value the refusal when one is missing.
 local function levels_of(epoch)
   local levels, missing = {}, {MISSING}

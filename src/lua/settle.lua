@@ -1,27 +1,49 @@
 #!lua flags=allow-oom
--- The sale is durable: what its reservation holds is gone for good. Once, by the reservation's id.
+-- These sales are durable: what their reservations hold is gone for good, and each level is written once for all of
+-- them. A sale whose reservation is not open is passed over, so asked again it changes nothing.
 --
--- KEYS  book, then the places of the reservation in its order
--- ARGV  epoch, sale
--- Returns {1, how many settled keys are remembered}, {0} when no such reservation is open, {-2, missing ...},
---         {-3, epoch}, {-4, argument}; see prelude.lua
-local book, epoch, sale = KEYS[1], ARGV[1], ARGV[2]
-if #KEYS < 1 or #ARGV ~= 2 then return {INVALID, 0} end
+-- KEYS  book, then the places of all of the reservations, each once
+-- ARGV  epoch, then at most 1,000 sales
+-- Returns {1, how many settled keys are remembered}, {-2, missing ...}, {-3, epoch}, {-4, argument}; see prelude.lua
+local book, epoch = KEYS[1], ARGV[1]
+if #KEYS < 1 or #ARGV < 1 or #ARGV > 1001 then return {INVALID, 0} end
 local refused = fence(book, epoch)
 if refused then return refused end
-if not is_id(sale) then return {INVALID, 2} end
-local quantities, key = held_by(book, sale)
-if quantities == nil then return {NOTHING} end
-if not quantities then return {INVALID, 2} end
+local number = {}
+for i = 2, #KEYS do
+  if number[KEYS[i]] then return {INVALID, 0} end
+  number[KEYS[i]] = i
+end
 local levels, missing = levels_of(epoch)
 if missing then return missing end
 
-for i = 2, #KEYS do
-  local on_hand = levels[i][1] - quantities[i]
-  -- A movement may have brought the level to the bound meanwhile; there it stays.
-  if on_hand < -MAX then on_hand = levels[i][1] end
-  set_level(KEYS[i], epoch, on_hand, levels[i][2] - quantities[i])
+local ended, fields, keys = {}, {}, {}
+for n = 2, #ARGV do
+  local sale = ARGV[n]
+  if not is_id(sale) then return {INVALID, n} end
+  local record = not ended[sale] and redis.call('HGET', book, 'reservation:' .. sale)
+  if record then
+    local key, lines = string.match(record, '^(%S+)(.*)$')
+    for place, quantity in string.gmatch(lines, '(%S+) (%d+)') do
+      local level = levels[number[place]]
+      if not level then return {INVALID, n} end
+      level[1], level[2] = level[1] - quantity, level[2] - quantity
+      -- A movement may have brought the level to the bound meanwhile; there it stays.
+      if level[1] < -MAX then level[1] = level[1] + quantity end
+    end
+    ended[sale] = true
+    fields[#fields + 1] = 'reservation:' .. sale
+    if key ~= '-' then keys[#keys + 1] = key end
+  end
 end
-redis.call('HDEL', book, 'reservation:' .. sale)
-if key ~= '-' then add_settled(book, key) end
+
+if #fields > 0 then
+  for i = 2, #KEYS do
+    set_level(KEYS[i], epoch, levels[i][1], levels[i][2])
+  end
+  redis.call('HDEL', book, unpack(fields))
+end
+for _, key in ipairs(keys) do
+  add_settled(book, key)
+end
 return {OK, settled_count(book)}

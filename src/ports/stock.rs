@@ -30,8 +30,9 @@ pub trait HotStock {
     /// Takes every unit of a command or none, and binds its key in the same step.
     fn reserve<'a>(&'a mut self, tenant: TenantId, command: &'a Reserve) -> Answer<'a, Outcome>;
 
-    /// The sale is durable. False when no such reservation is open.
-    fn settle(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool>;
+    /// These sales are durable; of whatever tenants, together, for they come in batches. Tells how many of them were
+    /// open reservations: one that is not open is passed over, so settling twice changes nothing.
+    fn settle<'a>(&'a mut self, sales: &'a [(TenantId, SaleId)]) -> Answer<'a, usize>;
 
     /// The sale never happened. False when no such reservation is open, so a second void changes nothing.
     fn void(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool>;

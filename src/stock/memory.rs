@@ -69,8 +69,15 @@ impl HotStock for MemoryStock {
         self.change(tenant, |book| book.reserve(command))
     }
 
-    fn settle(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool> {
-        self.change(tenant, |book| book.settle(sale))
+    fn settle<'a>(&'a mut self, sales: &'a [(TenantId, SaleId)]) -> Answer<'a, usize> {
+        let mut settled = 0;
+        for (tenant, sale) in sales {
+            let Some(book) = self.books.get_mut(tenant) else {
+                return ready(Err(not_loaded(*tenant))).boxed_local();
+            };
+            settled += usize::from(book.settle(*sale));
+        }
+        ready(Ok(settled)).boxed_local()
     }
 
     fn void(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool> {
@@ -136,6 +143,7 @@ mod tests {
         what_is_not_positive_is_invalid_and_touches_nothing,
         a_place_that_never_had_stock_is_not_an_empty_one,
         settle_and_void_happen_once,
+        a_batch_is_settled_together_whatever_its_tenants,
         a_key_is_bound_with_the_units_and_free_after_a_void,
         a_load_starts_the_tenant_over,
         movements_are_all_or_none_at_the_bounds,

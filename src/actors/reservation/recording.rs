@@ -151,14 +151,21 @@ impl Reservation {
     }
 
     async fn settle(&mut self, batch: Vec<Sent>) -> Result<(), Fault> {
+        let sale = |sent: &Sent| match &sent.event.body {
+            Body::SaleCreated { sale, .. } => Some((sent.event.tenant, sale.id)),
+            _ => None,
+        };
+        let sales: Vec<_> = batch.iter().filter_map(sale).collect();
+        // The events are durable whatever the hot tier says: they count when the tier is rebuilt.
+        if !sales.is_empty()
+            && let Err(error) = self.stock.settle(&sales).await
+        {
+            self.lose(error)?;
+        }
         for Sent { event, done } in batch {
             let tenant = event.tenant;
             match (&event.body, done) {
                 (Body::SaleCreated { sale, .. }, Done::Sale(reply)) => {
-                    // The event is durable whatever the hot tier says: it counts when the tier is rebuilt.
-                    if let Err(error) = self.stock.settle(tenant, sale.id).await {
-                        self.lose(error)?;
-                    }
                     if let Some(state) = self.tenants.get_mut(&tenant) {
                         state.keep_until_in_ledger(&event);
                     }

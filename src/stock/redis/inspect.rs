@@ -16,6 +16,8 @@ pub struct Inspection {
     pub maxmemory_policy: String,
     /// How much memory it may use, in bytes; 0 for no limit.
     pub maxmemory: u64,
+    /// Whether it writes an append-only file.
+    pub has_aof: bool,
 }
 
 impl Inspection {
@@ -29,6 +31,7 @@ impl Inspection {
             is_cluster: field("cluster_enabled") == "1",
             maxmemory_policy: field("maxmemory_policy").to_owned(),
             maxmemory: field("maxmemory").parse().unwrap_or_default(),
+            has_aof: field("aof_enabled") == "1",
         }
     }
 
@@ -50,6 +53,13 @@ impl Inspection {
                 self.maxmemory_policy
             ));
         }
+        if !self.has_aof {
+            warnings.push(
+                "appendonly is off: after a restart of Redis every sale waits until stock is loaded again; set \
+                 appendonly yes"
+                    .to_owned(),
+            );
+        }
         if self.maxmemory == 0 {
             warnings
                 .push("maxmemory is not set: Redis may use the memory of everything beside it".to_owned());
@@ -63,7 +73,7 @@ mod tests {
     use super::*;
 
     const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n# Memory\r\nmaxmemory:0\r\n\
-                        maxmemory_policy:noeviction\r\ncluster_enabled:0\r\n";
+                        maxmemory_policy:noeviction\r\naof_enabled:1\r\ncluster_enabled:0\r\n";
 
     #[test]
     fn an_info_is_read() {
@@ -77,6 +87,12 @@ mod tests {
             let other = Inspection { version: version.to_owned(), ..read.clone() };
             assert_eq!(other.is_supported(), fine, "{version}");
         }
+    }
+
+    #[test]
+    fn a_server_that_keeps_nothing_is_warned_of() {
+        let warnings = Inspection::read(&INFO.replace("aof_enabled:1", "aof_enabled:0")).warnings();
+        assert!(warnings.iter().any(|warning| warning.contains("appendonly yes")), "{warnings:?}");
     }
 
     #[test]

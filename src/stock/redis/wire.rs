@@ -87,9 +87,14 @@ impl Book<'_> {
         self.call(Script::MultiReserve, places(), args)
     }
 
-    /// Ends a reservation of these places, one way or the other.
-    pub fn end(&self, script: Script, sale: SaleId, places: &[Place]) -> Call {
-        self.call(script, places.iter().copied(), self.args([id(sale)]))
+    /// Ends the reservations of durable sales; each place once.
+    pub fn settle(&self, sales: &[SaleId], places: &[Place]) -> Call {
+        self.call(Script::Settle, places.iter().copied(), self.args(sales.iter().map(|sale| id(*sale))))
+    }
+
+    /// Undoes a reservation of these places.
+    pub fn rollback(&self, sale: SaleId, places: &[Place]) -> Call {
+        self.call(Script::Rollback, places.iter().copied(), self.args([id(sale)]))
     }
 
     /// Movements, as the `number`th of such calls since the load. Also tells each place once.

@@ -170,8 +170,8 @@ impl HotStock for Trapped {
     fn reserve<'a>(&'a mut self, tenant: TenantId, command: &'a Reserve) -> Answer<'a, Outcome> {
         self.0.reserve(tenant, command)
     }
-    fn settle(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool> {
-        self.0.settle(tenant, sale)
+    fn settle<'a>(&'a mut self, sales: &'a [(TenantId, SaleId)]) -> Answer<'a, usize> {
+        self.0.settle(sales)
     }
     fn void(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool> {
         self.0.void(tenant, sale)
@@ -234,8 +234,8 @@ impl HotStock for Fading {
     fn reserve<'a>(&'a mut self, tenant: TenantId, command: &'a Reserve) -> Answer<'a, Outcome> {
         fading!(self, self.0.reserve(tenant, command))
     }
-    fn settle(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool> {
-        fading!(self, self.0.settle(tenant, sale))
+    fn settle<'a>(&'a mut self, sales: &'a [(TenantId, SaleId)]) -> Answer<'a, usize> {
+        fading!(self, self.0.settle(sales))
     }
     fn void(&mut self, tenant: TenantId, sale: SaleId) -> Answer<'_, bool> {
         fading!(self, self.0.void(tenant, sale))

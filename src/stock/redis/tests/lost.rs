@@ -15,7 +15,7 @@ async fn heals(home: &Arc<RedisHome>, what: &str, happens: impl AsyncFnOnce()) {
     let error = stock.reserve(TENANT, &ask(2, &[(1, 5)], Some(2))).await.unwrap_err();
     assert!(error.is_transient(), "{what}: {error}");
     // Nothing goes on with what this instance thinks it knows.
-    assert!(stock.settle(TENANT, sale(1)).await.is_err(), "{what}");
+    assert!(settle(&mut *stock, TENANT, sale(1)).await.is_err(), "{what}");
     reload(home, what).await;
 }
 
@@ -30,7 +30,7 @@ async fn reload(home: &Arc<RedisHome>, what: &str) {
     }
     let rest = stock.reserve(TENANT, &ask(3, &[(1, 4)], Some(1))).await.unwrap();
     assert_eq!(rest, Outcome::Reserved, "{what}");
-    assert!(stock.settle(TENANT, sale(3)).await.unwrap(), "{what}");
+    assert!(settle(&mut *stock, TENANT, sale(3)).await.unwrap(), "{what}");
     assert_eq!(level(&*stock, 1).await, (0, 0), "{what}");
     assert!(matches!(stock.reserve(TENANT, &ask(4, &[(1, 1)], None)).await.unwrap(), Outcome::Short(_)));
 }
@@ -52,7 +52,7 @@ async fn d36_what_is_flushed_evicted_or_forgotten_is_loaded_again() {
         server.run::<()>(&["SCRIPT", "FLUSH"]).await;
         assert_eq!(stock.reserve(TENANT, &ask(n, &[(1, 1)], None)).await.unwrap(), Outcome::Reserved);
         server.run::<()>(&["SCRIPT", "FLUSH"]).await;
-        assert!(stock.settle(TENANT, sale(n)).await.unwrap());
+        assert!(settle(&mut *stock, TENANT, sale(n)).await.unwrap());
     }
     assert_eq!(level(&*stock, 1).await, (0, 0));
     let broken = async || {
@@ -82,8 +82,11 @@ async fn d10_what_was_held_at_a_place_that_is_gone_does_not_come_back_alone() {
         load(&mut *stock, &[(1, 50)]).await.unwrap();
         stock.reserve(TENANT, &ask(1, &[(1, 2)], None)).await.unwrap();
         server.run::<()>(&["DEL", &one]).await;
-        let ended =
-            if settles { stock.settle(TENANT, sale(1)).await } else { stock.void(TENANT, sale(1)).await };
+        let ended = if settles {
+            settle(&mut *stock, TENANT, sale(1)).await
+        } else {
+            stock.void(TENANT, sale(1)).await
+        };
         assert!(ended.unwrap_err().to_string().contains("1 levels"));
         assert_eq!(server.run::<u64>(&["EXISTS", &one]).await, 0);
     }
@@ -225,7 +228,7 @@ async fn a_server_that_refuses_writes_says_why_and_nothing_is_half_done() {
     stock.reserve(TENANT, &ask(1, &[(1, 1)], None)).await.unwrap();
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
     // What frees memory goes on.
-    assert!(stock.settle(TENANT, sale(1)).await.unwrap());
+    assert!(settle(&mut *stock, TENANT, sale(1)).await.unwrap());
     let full = stock.reserve(TENANT, &ask(2, &[(1, 1), (2, 1)], None)).await.unwrap_err();
     assert!(full.is_transient() && full.to_string().contains("maxmemory"), "{full}");
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;

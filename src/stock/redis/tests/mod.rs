@@ -12,7 +12,7 @@ use crate::domain::stock::{Level, Place};
 use crate::ports::PortError;
 use crate::ports::stock::HotStock;
 use crate::servers::redis::{RedisCluster, RedisServer};
-use crate::stock::contract;
+use crate::stock::contract::{self, settle};
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -78,6 +78,7 @@ fn keeps_the_contract(runtime: &Runtime, home: &Arc<RedisHome>, cases: u32) {
         what_is_not_positive_is_invalid_and_touches_nothing,
         a_place_that_never_had_stock_is_not_an_empty_one,
         settle_and_void_happen_once,
+        a_batch_is_settled_together_whatever_its_tenants,
         a_key_is_bound_with_the_units_and_free_after_a_void,
         a_load_starts_the_tenant_over,
         movements_are_all_or_none_at_the_bounds,
@@ -121,7 +122,7 @@ fn d9_a_cluster_keeps_the_contract() {
         for n in 1..=60 {
             let tenant = TenantId(Uuid::from_u128(n));
             stock.reserve(tenant, &ask(1, &[(1, 2)], None)).await.unwrap();
-            assert!(stock.settle(tenant, sale(1)).await.unwrap());
+            assert!(settle(&mut *stock, tenant, sale(1)).await.unwrap());
             let level = stock.check(tenant, place(1)).await.unwrap().unwrap();
             assert_eq!(level, Level { on_hand: quantity(3), reserved: quantity(0) });
         }
@@ -168,13 +169,22 @@ async fn each_command_is_one_round_trip_however_many_lines_it_has() {
     let server = RedisServer::start(&[]).await;
     let mut stock = home(server.url()).await.new_stock()();
     let lines: Vec<(u128, i64)> = (1..=200).map(|n| (n, 5)).collect();
-    load(&mut *stock, &lines).await.unwrap();
+    load(&mut *stock, &[&lines[..], &[(300, 500)]].concat()).await.unwrap();
     server.run::<()>(&["CONFIG", "RESETSTAT"]).await;
     stock.reserve(TENANT, &ask(1, &lines, Some(1))).await.unwrap();
-    assert!(stock.settle(TENANT, sale(1)).await.unwrap());
+    assert!(settle(&mut *stock, TENANT, sale(1)).await.unwrap());
     stock.forget_keys(TENANT, &|_| true).await.unwrap();
+    // A batch of sales of one tenant is one as well, and touches each level once.
     let stats: String = server.run(&["INFO", "commandstats"]).await;
     assert!(stats.contains("cmdstat_evalsha:calls=2,"), "{stats}");
+    for n in 2..=100 {
+        stock.reserve(TENANT, &ask(n, &[(300, 1)], None)).await.unwrap();
+    }
+    server.run::<()>(&["CONFIG", "RESETSTAT"]).await;
+    let batch: Vec<_> = (2..=100).map(|n| (TENANT, sale(n))).collect();
+    assert_eq!(stock.settle(&batch).await.unwrap(), 99);
+    let stats: String = server.run(&["INFO", "commandstats"]).await;
+    assert!(stats.contains("cmdstat_evalsha:calls=1,") && stats.contains("cmdstat_set:calls=1,"), "{stats}");
 }
 
 /// A process that is started again and again does not fill Redis with scripts.
