@@ -142,6 +142,14 @@ impl Shop {
         self.event(Body::SaleCreated { sale, keyed })
     }
 
+    /// A sale is taken back.
+    pub fn voided(&mut self, sale: &Sale) -> Arc<Event> {
+        let back =
+            |line: &SaleLine| Movement { unit: line.unit, location: sale.location, delta: line.quantity };
+        let movements = sale.lines.iter().map(back).collect();
+        self.event(Body::SaleVoided { sale: sale.id, reason: "devuelta".into(), movements })
+    }
+
     /// A sale of so many of the first unit, without a key.
     pub fn sold(&mut self, count: i64) -> Arc<Event> {
         self.sold_at(0, &[(0, count)], None)

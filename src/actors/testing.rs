@@ -250,7 +250,7 @@ impl FakeLedger {
                 Body::ProductsUpserted { units } => {
                     units.iter().for_each(|unit| catalogue.upsert(unit.clone()))
                 }
-                Body::SaleCreated { .. } | Body::StockMoved { .. } => {}
+                Body::SaleCreated { .. } | Body::SaleVoided { .. } | Body::StockMoved { .. } => {}
             }
             for moved in event.movements() {
                 let level = stock.entry((moved.unit, moved.location)).or_default();
@@ -274,7 +274,11 @@ impl FakeLedger {
         let event = self.of(tenant).into_iter().find(|event| is_it(event))?;
         let Body::SaleCreated { sale, keyed } = &event.body else { return None };
         let fingerprint = keyed.as_ref().map(|(_, fingerprint)| *fingerprint);
-        Some(StoredSale { sale: sale.clone(), at: event.at, fingerprint })
+        let id = sale.id;
+        let is_void =
+            |event: &&Arc<Event>| matches!(&event.body, Body::SaleVoided { sale, .. } if *sale == id);
+        let voided = self.of(tenant).iter().find(is_void).map(|event| event.at);
+        Some(StoredSale { sale: sale.clone(), at: event.at, fingerprint, voided })
     }
 }
 

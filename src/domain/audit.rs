@@ -24,7 +24,7 @@ mod stock;
 #[cfg(test)]
 mod tests;
 
-pub use fact::{Fact, HotStock, LedgerRow, LineRow, Parked, Part, SaleRow};
+pub use fact::{Fact, HotStock, LedgerRow, LineRow, Parked, Part, SaleRow, VoidRow};
 pub use report::{AuditReport, Counts, Detail, Difference, KEPT, Law, Warning};
 
 use super::event::{Event, EventKind};
@@ -32,7 +32,7 @@ use super::ids::{LocationId, SaleId, TenantId, UnitId};
 use super::ledger::Chains;
 use super::stock::Place;
 use numbers::Numbers;
-use sales::OpenSale;
+use sales::{OpenSale, Taken};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use stock::{Below, Group, Hot, Moved};
 
@@ -62,6 +62,8 @@ struct Shop {
     /// The last number applied.
     mark: u64,
     holes: BTreeMap<u64, String>,
+    /// Sales that were taken back.
+    taken: HashMap<SaleId, Taken>,
     /// Its events in the journal, by number.
     slots: Vec<Slot>,
     numbers: Numbers,
@@ -81,10 +83,10 @@ struct Shop {
 struct Slot {
     sequence: u64,
     position: u64,
-    /// Of a sale's content.
+    /// Of a sale's content, or of what came back when one was taken back.
     digest: u64,
     kind: EventKind,
-    /// The ledger has the sale.
+    /// The ledger has the sale, or that it was taken back.
     found: bool,
 }
 
@@ -165,6 +167,9 @@ impl Auditor {
             Fact::Hole { tenant, sequence, cause } => {
                 self.shop(tenant).holes.insert(sequence, cause.to_owned());
             }
+            Fact::Void(row) => {
+                self.shop(row.tenant).taken.insert(row.sale, Taken::of(&row));
+            }
             Fact::GroupPosition { group, position } => {
                 self.positions.insert(group.to_owned(), position);
             }
@@ -191,6 +196,7 @@ impl Auditor {
         for tenant in tenants {
             let Some(mut shop) = self.shops.remove(&tenant) else { continue };
             self.check_events(tenant, &shop);
+            self.check_taken(tenant, &shop);
             self.check_numbers(tenant, &shop);
             self.check_places(tenant, &mut shop);
         }

@@ -6,7 +6,7 @@
 use super::catalogue::Unit;
 use super::decimal::Quantity;
 use super::idempotency::{Fingerprint, IdempotencyKey};
-use super::ids::{EventId, LocationId, TenantId, UnitId};
+use super::ids::{EventId, LocationId, SaleId, TenantId, UnitId};
 use super::sale::Sale;
 use super::tenant::{Location, Tenant};
 use super::time::Timestamp;
@@ -46,6 +46,8 @@ pub enum Body {
     ProductsUpserted { units: Vec<Arc<Unit>> },
     /// A sale; the key under which it was asked for goes with it, so that a rebuild knows it.
     SaleCreated { sale: Sale, keyed: Option<(IdempotencyKey, Fingerprint)> },
+    /// A sale taken back; one movement for each of its lines that took stock, in their order.
+    SaleVoided { sale: SaleId, reason: Arc<str>, movements: Vec<Movement> },
     /// Stock that came or went by anything but a sale.
     StockMoved { kind: MovementKind, reference: Arc<str>, movements: Vec<Movement> },
 }
@@ -58,6 +60,7 @@ impl Body {
             Self::LocationsAdded { .. } => EventKind::LocationsAdded,
             Self::ProductsUpserted { .. } => EventKind::ProductsUpserted,
             Self::SaleCreated { .. } => EventKind::SaleCreated,
+            Self::SaleVoided { .. } => EventKind::SaleVoided,
             Self::StockMoved { .. } => EventKind::StockMoved,
         }
     }
@@ -74,16 +77,19 @@ pub enum EventKind {
     ProductsUpserted,
     /// `sales.created`
     SaleCreated,
+    /// `sales.voided`
+    SaleVoided,
     /// `stock.moved`
     StockMoved,
 }
 
 impl EventKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::TenantCreated,
         Self::LocationsAdded,
         Self::ProductsUpserted,
         Self::SaleCreated,
+        Self::SaleVoided,
         Self::StockMoved,
     ];
 
@@ -94,6 +100,7 @@ impl EventKind {
             Self::LocationsAdded => "locations.added",
             Self::ProductsUpserted => "products.upserted",
             Self::SaleCreated => "sales.created",
+            Self::SaleVoided => "sales.voided",
             Self::StockMoved => "stock.moved",
         }
     }
@@ -110,6 +117,8 @@ impl EventKind {
 pub enum MovementKind {
     /// Sold.
     Sale,
+    /// A sale was taken back.
+    Void,
     /// Bought.
     Purchase,
     /// Came back.
@@ -129,6 +138,7 @@ impl MovementKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sale => "SALE",
+            Self::Void => "VOID",
             Self::Purchase => "PURCHASE",
             Self::Return => "RETURN",
             Self::Adjustment => "ADJUSTMENT",
@@ -170,7 +180,9 @@ impl Event {
     pub fn movements(&self) -> impl Iterator<Item = Movement> {
         let (sale, moved) = match &self.body {
             Body::SaleCreated { sale, .. } => (Some(sale), &[][..]),
-            Body::StockMoved { movements, .. } => (None, movements.as_slice()),
+            Body::SaleVoided { movements, .. } | Body::StockMoved { movements, .. } => {
+                (None, movements.as_slice())
+            }
             _ => (None, &[][..]),
         };
         let lines = sale.into_iter().flat_map(|sale| {
@@ -188,6 +200,7 @@ impl Event {
         match &self.body {
             Body::SaleCreated { sale, .. } => 1 + sale.lines.len(),
             Body::ProductsUpserted { units } => units.len(),
+            Body::SaleVoided { movements, .. } => 1 + movements.len(),
             Body::StockMoved { movements, .. } => movements.len(),
             Body::TenantCreated { .. } | Body::LocationsAdded { .. } => 1,
         }
@@ -197,6 +210,7 @@ impl Event {
     pub fn movement_origin(&self) -> (MovementKind, String) {
         match &self.body {
             Body::SaleCreated { sale, .. } => (MovementKind::Sale, sale.id.to_string()),
+            Body::SaleVoided { sale, .. } => (MovementKind::Void, sale.to_string()),
             Body::StockMoved { kind, reference, .. } => (*kind, reference.to_string()),
             _ => (MovementKind::Adjustment, String::new()),
         }

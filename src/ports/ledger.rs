@@ -49,6 +49,8 @@ pub struct StoredSale {
     pub at: Timestamp,
     /// The request its key stood for, if it had a key.
     pub fingerprint: Option<Fingerprint>,
+    /// When it was taken back, if it was.
+    pub voided: Option<Timestamp>,
 }
 
 /// What a batch did.

@@ -213,6 +213,33 @@ pub async fn a_sale_is_read_back_exactly(home: &dyn Home) {
     assert_eq!(reader.sale(other, sale_of(&plain).id).await.unwrap(), None);
 }
 
+pub async fn a_sale_is_taken_back_once(home: &dyn Home) {
+    let mut shop = Shop::new(2);
+    let mut store = store(home).await;
+    let mut events = shop.opened(10);
+    // One made and taken back in the same batch, one later.
+    let (first, second) = (shop.sold_at(0, &[(0, 2), (1, 1), (0, 1)], Some("k")), shop.sold(4));
+    let void = shop.voided(sale_of(&first));
+    events.extend([first.clone(), second.clone(), void.clone()]);
+    assert_eq!(store.apply(&events).await.unwrap(), applied(6, 0, 2));
+    let (reader, place) = (home.reader(), (shop.units[0].id, shop.here()));
+    let find = async |event: &Event| reader.sale(shop.id(), sale_of(event).id).await.unwrap().unwrap();
+    assert_eq!((find(&first).await.voided, find(&second).await.voided), (Some(void.at), None));
+    assert_eq!(stock(&snapshot(home, shop.id()).await)[&place], whole(6));
+    assert_eq!(store.apply(&[void]).await.unwrap(), applied(0, 1, 0));
+    let mut later = shop.clone();
+    let (again, other) = (later.voided(sale_of(&first)), shop.voided(sale_of(&second)));
+    let refused = store.apply(&[again]).await;
+    assert!(matches!(refused, Err(PortError::Permanent(_))), "{refused:?}");
+    store.apply(std::slice::from_ref(&other)).await.unwrap();
+    assert_eq!(stock(&snapshot(home, shop.id()).await)[&place], whole(10));
+    let by_key = reader
+        .sale_by_key(shop.id(), IdempotencyKey::parse("k").unwrap().hash(shop.id()).indexed(), "k")
+        .await
+        .unwrap();
+    assert!(by_key.expect("it is there").voided.is_some());
+}
+
 pub async fn a_key_finds_the_sale_of_its_own_tenant_only(home: &dyn Home) {
     let (mut one, mut two, mut three) = (Shop::new(1), Shop::new(1), Shop::new(1));
     let mut store = store(home).await;

@@ -1,6 +1,6 @@
 //! Looking things up: sales, products, stock, locations.
 
-use crate::support::api::Reply;
+use crate::support::api::{Api, Reply};
 use crate::support::eventually;
 use crate::support::process::Blend;
 use crate::support::shop::{OTHER, PLAIN, SERVICE, Shop, WEIGHED, catalogue};
@@ -83,6 +83,62 @@ async fn a_sale_is_shown_as_it_was_sold() {
     let dearer = catalogue(1_000).replace(",999.99,", ",1999.99,");
     shop.blend.import(shop.tenant, dearer, &[]).await.done();
     check(&shop.till.get(&path).await);
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn a_sale_is_voided_once_by_whoever_may_and_its_units_come_back() {
+    let mut shop = Shop::open().await;
+    let neighbour = shop.neighbour().await;
+    let mut sales = Vec::new();
+    for key in ["a", "b"] {
+        let basket = shop.basket(&[(WEIGHED, "0.333"), (PLAIN, "2"), (SERVICE, "1")]);
+        sales.push(shop.till.checkout(basket, Some(key)).await.sale());
+        shop.settled().await;
+    }
+    let path = |sale: &str| format!("/api/v1/ventas/{sale}/anular");
+    let reason = r#"{"motivo":"El cliente se arrepintió"}"#;
+    assert_eq!(shop.till.post(&path(&sales[0]), reason).await.outcome(), (403, "permiso_denegado"));
+    let owner = shop.caller(Role::Owner);
+    for (body, field) in [
+        (r#"{"motivo":"  "}"#.to_owned(), "motivo"),
+        (format!(r#"{{"motivo":"{}"}}"#, "x".repeat(501)), "motivo"),
+    ] {
+        let refused = owner.post(&path(&sales[0]), body).await;
+        assert_eq!((refused.outcome(), refused.wrong_field()), ((422, "validacion"), field));
+    }
+    assert_eq!(
+        owner.post(&path(&Uuid::now_v7().to_string()), reason).await.outcome(),
+        (404, "no_encontrado")
+    );
+    let stranger = Api::new(&shop.server.url(), &shop.blend.token(neighbour.tenant, Role::Owner));
+    assert_eq!(stranger.post(&path(&sales[0]), reason).await.outcome(), (404, "no_encontrado"));
+    assert_eq!((shop.stock(PLAIN).await, shop.stock(WEIGHED).await), ("996".into(), "999.334".into()));
+
+    let voided = owner.post(&path(&sales[0]), reason).await;
+    assert_eq!(
+        (voided.status, voided.json["estado"].as_str(), voided.replayed()),
+        (200, Some("anulada"), false)
+    );
+    assert_eq!((shop.stock(PLAIN).await, shop.stock(WEIGHED).await), ("998".into(), "999.667".into()));
+    let seen = |sale: Reply| (sale.json["estado"].clone(), sale.json["fecha_anulacion"].clone());
+    let moment = voided.json["fecha_anulacion"].clone();
+    assert!(moment.is_string());
+    for _ in 0..2 {
+        let sale = shop.till.get(&format!("/api/v1/ventas/{}", sales[0])).await;
+        assert_eq!(seen(sale), (json!("anulada"), moment.clone()));
+        let again = owner.post(&path(&sales[0]), reason).await;
+        assert!(again.replayed() && again.json["fecha_anulacion"] == moment, "{}", again.json);
+        shop.settled().await;
+    }
+    // The key still stands for the sale that was made, and a kill changes nothing.
+    shop.crash().await;
+    let basket = shop.basket(&[(WEIGHED, "0.333"), (PLAIN, "2"), (SERVICE, "1")]);
+    let repeated = shop.till.checkout(basket, Some("a")).await;
+    assert!(repeated.replayed() && repeated.sale() == sales[0]);
+    let again = shop.caller(Role::Owner).post(&path(&sales[0]), reason).await;
+    assert!(again.replayed());
+    assert_eq!((shop.stock(PLAIN).await, shop.stock(WEIGHED).await), ("998".into(), "999.667".into()));
     shop.close().await;
 }
 

@@ -1,5 +1,6 @@
 //! What is decided and on its way to the journal.
 
+use super::voiding::VoidReply;
 use super::{Caller, CheckoutResult, Denied, TenantState};
 use crate::actors::journal_writer::Verdict;
 use crate::actors::kit::Reply;
@@ -47,6 +48,7 @@ impl Sent {
 /// Who waits for an event to be durable.
 pub enum Done {
     Sale(Reply<CheckoutResult>),
+    Void(VoidReply),
     Tenant(Reply<Result<Tenant, Denied>>, Box<Tenant>),
     Import(Reply<Result<ImportCounts, Denied>>, ImportCounts),
     Delivery(Reply<Result<(), Denied>>),

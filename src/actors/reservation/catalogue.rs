@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 /// A place with more than this takes no delivery: half of what a quantity can be, so that what is under way at the
 /// same moment cannot reach the bound.
-const FULL: Quantity = match Quantity::from_units(crate::domain::decimal::MAX_UNITS / 2) {
+pub(super) const FULL: Quantity = match Quantity::from_units(crate::domain::decimal::MAX_UNITS / 2) {
     Some(quantity) => quantity,
     None => Quantity::ZERO,
 };
@@ -138,7 +138,7 @@ impl Reservation {
                 let state = TenantState::new(tenant.clone(), locations.clone(), unbooked);
                 self.tenants.insert(tenant.id, state);
             }
-            Body::StockMoved { .. } => {
+            Body::SaleVoided { .. } | Body::StockMoved { .. } => {
                 let movements: Vec<_> =
                     event.movements().map(|moved| ((moved.unit, moved.location), moved.delta)).collect();
                 let fits = match self.stock.moved(event.tenant, &movements).await {
@@ -212,6 +212,9 @@ pub(super) fn change_catalogue(state: &mut TenantState, body: &Body) {
         Body::ProductsUpserted { units } => {
             units.iter().for_each(|unit| state.catalogue.upsert(unit.clone()))
         }
-        Body::TenantCreated { .. } | Body::SaleCreated { .. } | Body::StockMoved { .. } => {}
+        Body::TenantCreated { .. }
+        | Body::SaleCreated { .. }
+        | Body::SaleVoided { .. }
+        | Body::StockMoved { .. } => {}
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Caller, Checkout, CheckoutResult, Delivery, Denied, HotSnapshot, Msg, NewTenant, ProductPage,
-    Reservation, SaleState, Scanned, UnitStock, Written,
+    Reservation, SaleState, Scanned, UnitStock, Void, Voided, Written,
 };
 use crate::actors::kit::{AskError, Handle, Reply};
 use crate::domain::catalogue::Unit;
@@ -51,6 +51,12 @@ impl Shards {
     pub async fn checkout(&self, checkout: Checkout) -> Result<CheckoutResult, AskError> {
         let sold = self.ask(checkout.tenant, |reply| Msg::Checkout(Box::new(checkout), reply));
         tokio::time::timeout(self.patience, sold).await.unwrap_or(Err(AskError::TimedOut))
+    }
+
+    /// Takes a sale back; a second time changes nothing and says the same.
+    pub async fn void(&self, void: Void) -> Asked<Voided> {
+        let voided = self.ask(void.tenant, |reply| Msg::Void(Box::new(void), reply));
+        tokio::time::timeout(self.patience, voided).await.unwrap_or(Err(AskError::TimedOut))
     }
 
     /// Finds a unit by SKU or barcode, with its stock at a location or the default one.

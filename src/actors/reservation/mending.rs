@@ -33,6 +33,8 @@ impl Reservation {
                 msg,
                 Msg::Checkout(..)
                     | Msg::KeyLooked { .. }
+                    | Msg::Void(..)
+                    | Msg::VoidLooked { .. }
                     | Msg::CreateTenant { .. }
                     | Msg::Import { .. }
                     | Msg::Receive { .. }

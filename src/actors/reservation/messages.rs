@@ -73,6 +73,30 @@ impl SoldSale {
     }
 }
 
+/// A sale to take back.
+#[derive(Clone, Debug)]
+pub struct Void {
+    /// Whose shop.
+    pub tenant: TenantId,
+    /// Which sale.
+    pub sale: SaleId,
+    /// Why.
+    pub reason: Arc<str>,
+    /// Who asks.
+    pub caller: Caller,
+}
+
+/// A sale that is taken back, now or earlier.
+#[derive(Clone, Debug)]
+pub struct Voided {
+    /// Which.
+    pub sale: SaleId,
+    /// When.
+    pub at: Timestamp,
+    /// Whether it had been taken back before.
+    pub replayed: bool,
+}
+
 /// A unit of which there is not enough, as a person reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShortLine {
@@ -97,6 +121,9 @@ pub enum Denied {
     /// The tenant is inactive.
     #[error("the tenant is inactive")]
     InactiveTenant,
+    /// No such sale.
+    #[error("the sale does not exist")]
+    UnknownSale,
     /// The sale breaks a rule.
     #[error("the sale is refused: {0:?}")]
     Refused(Box<Refusal>),
@@ -153,6 +180,8 @@ pub struct SaleState {
     pub at: Timestamp,
     /// Whether the ledger has it.
     pub in_ledger: bool,
+    /// When it was taken back, if it was.
+    pub voided: Option<Timestamp>,
 }
 
 /// Hot stock as of one event, for checking it against the ledger.
@@ -219,6 +248,8 @@ pub struct Delivery {
 pub enum Msg {
     /// Sell.
     Checkout(Box<Checkout>, Reply<CheckoutResult>),
+    /// Take a sale back.
+    Void(Box<Void>, Reply<Result<Voided, Denied>>),
     /// Find a unit by SKU or barcode.
     Scan {
         tenant: TenantId,
@@ -263,6 +294,14 @@ pub enum Msg {
         reply: Reply<CheckoutResult>,
         found: Result<Option<StoredSale>, PortError>,
         /// How often keys had been forgotten when the ledger was asked.
+        as_of: u64,
+    },
+    /// The ledger said what it knows of a sale that is to be taken back.
+    VoidLooked {
+        void: Box<Void>,
+        reply: Reply<Result<Voided, Denied>>,
+        found: Result<Option<StoredSale>, PortError>,
+        /// How many voids of the tenant had been forgotten when the ledger was asked.
         as_of: u64,
     },
     /// Some more of the keys that the ledger knows.

@@ -27,6 +27,7 @@ mod recording;
 mod tenant;
 #[cfg(test)]
 mod tests;
+mod voiding;
 
 use batch::{Done, Draft, UnderWay};
 pub use handle::{Asked, Shards};
@@ -48,6 +49,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tenant::TenantState;
 pub use tenant::Unbooked;
+use voiding::VoidReply;
 
 /// Asks that a shard may have open at once.
 pub const CAPACITY: usize = 4_096;
@@ -109,6 +111,8 @@ pub struct Reservation {
     forgettings: u64,
     /// Repeated requests that wait for a sale under way.
     joined: HashMap<SaleId, Vec<Reply<CheckoutResult>>>,
+    /// Sales whose void is not decided by the journal yet, and who else waits for that.
+    voiding: HashMap<SaleId, Vec<VoidReply>>,
     counts: Counts,
     metrics: Metrics,
 }
@@ -153,6 +157,7 @@ impl Reservation {
             warmups: Vec::new(),
             forgettings: 0,
             joined: HashMap::new(),
+            voiding: HashMap::new(),
             counts: Counts::default(),
             metrics: Metrics {
                 sold: metrics::counter!("sales_processed_total"),
@@ -224,6 +229,10 @@ impl Behaviour for Reservation {
             Msg::Checkout(checkout, reply) => self.checkout(checkout, reply, cx).await?,
             Msg::KeyLooked { checkout, reply, found, as_of } => {
                 self.key_looked(checkout, reply, found, as_of, cx).await?;
+            }
+            Msg::Void(void, reply) => self.void_sale(void, reply, cx).await?,
+            Msg::VoidLooked { void, reply, found, as_of } => {
+                self.void_looked(void, reply, found, as_of, cx).await?;
             }
             Msg::Flush => self.flush(cx),
             Msg::Appended(number, result) => self.appended(number, result, cx).await?,

@@ -93,18 +93,15 @@ impl Reservation {
             Err(denied) => return reply.send(Err(denied)),
         };
         if let Some(event) = state.recent(sale) {
-            let at = event.at;
-            return reply.send(Ok(Some(SaleState {
-                sale: SoldSale::Recent(event.clone()),
-                at,
-                in_ledger: false,
-            })));
+            let (sold, at, voided) = (SoldSale::Recent(event.clone()), event.at, state.recent_void(sale));
+            return reply.send(Ok(Some(SaleState { sale: sold, at, in_ledger: false, voided })));
         }
-        let ledger = self.ports.ledger.clone();
+        let (ledger, voided) = (self.ports.ledger.clone(), state.recent_void(sale));
         let look = async move {
             let found = ledger.sale(tenant, sale).await.map_err(Denied::from);
             let state = |stored: crate::ports::ledger::StoredSale| SaleState {
                 at: stored.at,
+                voided: stored.voided.or(voided),
                 sale: SoldSale::Stored(Arc::new(stored)),
                 in_ledger: true,
             };

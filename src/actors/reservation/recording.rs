@@ -1,7 +1,8 @@
 //! From a decision to its durable event: batches to the journal, and what becomes of each.
 
 use super::batch::{Done, Draft, Sent, UnderWay, number};
-use super::{Denied, Msg, Reservation, Sold, SoldSale};
+use super::voiding::VoidReply;
+use super::{Denied, Msg, Reservation, Sold, SoldSale, Voided};
 use crate::actors::journal_writer::{NotAppended, Verdict};
 use crate::actors::kit::{Cx, Fault};
 use crate::domain::event::{Body, Event};
@@ -187,12 +188,23 @@ impl Reservation {
                             reply.send(Ok(counts));
                         }
                         Done::Delivery(reply) => reply.send(Ok(())),
+                        Done::Void(reply) => self.voided(&event, reply),
                         Done::Sale(_) | Done::Part => {}
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// A sale is taken back for good: everybody who asked for it hears so.
+    fn voided(&mut self, event: &Event, reply: VoidReply) {
+        let Body::SaleVoided { sale, .. } = &event.body else { return };
+        let voided = |replayed| Voided { sale: *sale, at: event.at, replayed };
+        for joined in self.voiding.remove(sale).unwrap_or_default() {
+            joined.send(Ok(voided(true)));
+        }
+        reply.send(Ok(voided(false)));
     }
 
     /// Undoes a batch that is certainly not durable.
@@ -221,11 +233,17 @@ impl Reservation {
                     joined.send(Err(denied()));
                 }
             }
+            if let Body::SaleVoided { sale, .. } = &event.body {
+                for joined in self.voiding.remove(sale).unwrap_or_default() {
+                    joined.send(Err(denied()));
+                }
+            }
             match done {
                 Done::Sale(reply) => reply.send(Err(denied())),
                 Done::Tenant(reply, _) => reply.send(Err(denied())),
                 Done::Import(reply, _) => reply.send(Err(denied())),
                 Done::Delivery(reply) => reply.send(Err(denied())),
+                Done::Void(reply) => reply.send(Err(denied())),
                 Done::Part => {}
             }
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Sales of this process that are durable and not in the ledger, over all shards: exact, whatever carries them.
+/// Sales and voids of this process that are durable and not in the ledger, over all shards: exact, whatever carries them.
 #[derive(Clone, Debug, Default)]
 pub struct Unbooked(Arc<AtomicU64>);
 
@@ -40,9 +40,13 @@ pub struct TenantState {
     pub last_at: Timestamp,
     /// Whether a change of the catalogue is with the journal.
     pub changing: bool,
-    /// Sales that are durable and not in the ledger yet, by event number.
+    /// Sales and voids that are durable and not in the ledger yet, by event number.
     recent: BTreeMap<u64, Arc<Event>>,
     recent_sales: HashMap<SaleId, u64>,
+    /// Sales that were taken back, of which the ledger does not know yet.
+    recent_voids: HashMap<SaleId, Timestamp>,
+    /// How many of those it has learnt of: what it said of a sale before that has to be asked again.
+    pub voids_forgotten: u64,
     unbooked: Unbooked,
     /// Events that the ledger had before this shard was told that they are durable: the two tell it independently.
     early: BTreeSet<u64>,
@@ -60,6 +64,8 @@ impl TenantState {
             changing: false,
             recent: BTreeMap::new(),
             recent_sales: HashMap::new(),
+            recent_voids: HashMap::new(),
+            voids_forgotten: 0,
             unbooked,
             early: BTreeSet::new(),
         }
@@ -71,13 +77,22 @@ impl TenantState {
         self.settled = self.settled.max(event.sequence);
         self.last_at = self.last_at.max(event.at);
         let in_ledger = self.early.remove(&event.sequence);
-        if let Body::SaleCreated { sale, .. } = &event.body
-            && !in_ledger
-        {
-            if self.recent.insert(event.sequence, event.clone()).is_none() {
-                self.unbooked.0.fetch_add(1, Ordering::Relaxed);
+        if in_ledger {
+            // What a lookup under way says of the sale may be older than that.
+            self.voids_forgotten += u64::from(matches!(event.body, Body::SaleVoided { .. }));
+            return;
+        }
+        match &event.body {
+            Body::SaleCreated { sale, .. } => {
+                self.recent_sales.insert(sale.id, event.sequence);
             }
-            self.recent_sales.insert(sale.id, event.sequence);
+            Body::SaleVoided { sale, .. } => {
+                self.recent_voids.insert(*sale, event.at);
+            }
+            _ => return,
+        }
+        if self.recent.insert(event.sequence, event.clone()).is_none() {
+            self.unbooked.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -87,17 +102,28 @@ impl TenantState {
             self.early.insert(sequence);
             return;
         }
-        if let Some(event) = self.recent.remove(&sequence)
-            && let Body::SaleCreated { sale, .. } = &event.body
-        {
-            self.recent_sales.remove(&sale.id);
-            self.unbooked.0.fetch_sub(1, Ordering::Relaxed);
+        let Some(event) = self.recent.remove(&sequence) else { return };
+        self.unbooked.0.fetch_sub(1, Ordering::Relaxed);
+        match &event.body {
+            Body::SaleCreated { sale, .. } => {
+                self.recent_sales.remove(&sale.id);
+            }
+            Body::SaleVoided { sale, .. } => {
+                self.recent_voids.remove(sale);
+                self.voids_forgotten += 1;
+            }
+            _ => {}
         }
     }
 
     /// The event of a sale that is not in the ledger yet.
     pub fn recent(&self, sale: SaleId) -> Option<&Arc<Event>> {
         self.recent.get(self.recent_sales.get(&sale)?)
+    }
+
+    /// When a sale was taken back, while the ledger does not know of it.
+    pub fn recent_void(&self, sale: SaleId) -> Option<Timestamp> {
+        self.recent_voids.get(&sale).copied()
     }
 
     pub fn is_recent(&self, sale: SaleId) -> bool {

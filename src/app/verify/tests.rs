@@ -130,6 +130,17 @@ impl Shop {
     }
 }
 
+impl Shop {
+    fn voided(&mut self, sold: &Event) -> Arc<Event> {
+        let Body::SaleCreated { sale, .. } = &sold.body else { panic!("not a sale") };
+        let (id, lines) = (sale.id, sale.lines.iter().filter(|line| line.has_stock));
+        let location = self.location;
+        let movements =
+            lines.map(|line| Movement { unit: line.unit, location, delta: line.quantity }).collect();
+        self.event(Body::SaleVoided { sale: id, reason: "devuelta".into(), movements })
+    }
+}
+
 impl World {
     async fn open(retain_events: u64) -> Self {
         Self::in_dir(tempfile::tempdir().unwrap(), retain_events).await
@@ -230,7 +241,7 @@ fn copy(from: &Path) -> TempDir {
 async fn tamper(file: &Path, sql: &str) {
     let mut connection = sqlite::connect(file, &sqlite::durable(file)).await.unwrap();
     let mut run = String::from("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON;");
-    for table in ["ledger", "sales", "sale_lines"] {
+    for table in ["ledger", "sales", "sale_lines", "voids"] {
         for verb in ["update", "delete"] {
             run.push_str(&format!("DROP TRIGGER IF EXISTS {table}_no_{verb};"));
         }
@@ -320,6 +331,54 @@ async fn dead_letters_account_for_what_the_ledger_lacks() {
         Law::LostSale,
         "missing from the ledger and is no dead",
     );
+}
+
+#[tokio::test]
+async fn sales_taken_back_are_clean_and_each_forgery_shows() {
+    for retain_events in [1_000, 0] {
+        let mut world = World::open(retain_events).await;
+        let mut shop = Shop::new(1);
+        let mut events = shop.opening();
+        let (first, second) = (shop.sale(2, Some("k1")), shop.sale(3, None));
+        let void = shop.voided(&first);
+        events.extend([first, second, void]);
+        world.record(&events).await;
+        world.apply(events.len()).await;
+        clean(&world.verify().await);
+        let base = world.close().await;
+        let tenant = format!("x'{}'", shop.tenant.0.simple());
+        let forgeries = [
+            (
+                Law::Phantom,
+                "does not exist was taken back",
+                format!("INSERT INTO voids VALUES ({tenant}, zeroblob(16), 7, 1, 'x', 'u', 'r')"),
+            ),
+            (Law::Phantom, "event that was not applied", "UPDATE voids SET sequence = 99".to_owned()),
+            (
+                Law::Delivery,
+                "movements are not in the ledger",
+                "DELETE FROM ledger WHERE kind = 'VOID'".to_owned(),
+            ),
+        ];
+        let in_journal = [
+            (Law::LostSale, "was taken back in the journal, not", "DELETE FROM voids".to_owned()),
+            (Law::Phantom, "journal has another event", "UPDATE voids SET sequence = 5".to_owned()),
+            (
+                Law::Phantom,
+                "not what was sold",
+                "UPDATE sale_lines SET quantity = quantity + 1 WHERE line = 0 AND sale_id IN
+                 (SELECT sale_id FROM voids)"
+                    .to_owned(),
+            ),
+        ];
+        let in_journal = in_journal.into_iter().filter(|_| retain_events > 0);
+        for (law, message, sql) in forgeries.into_iter().chain(in_journal) {
+            let forged = copy(base.path());
+            tamper(&ledger_file(forged.path()), &sql).await;
+            let report = verify(&on(forged.path()), Vec::new(), |_, _| {}).await.unwrap();
+            breaks(&report, law, message);
+        }
+    }
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ pub enum Fact<'a> {
     Applied { tenant: TenantId, sequence: u64 },
     /// But for this one.
     Hole { tenant: TenantId, sequence: u64, cause: &'a str },
+    /// A sale was taken back.
+    Void(VoidRow),
     /// A consumer group has confirmed everything up to here.
     GroupPosition { group: &'a str, position: u64 },
     /// An event that a group will try again.
@@ -92,6 +94,19 @@ pub struct SaleRow<'a> {
     pub key: Option<&'a str>,
     /// The request that the key stood for.
     pub fingerprint: Option<[u8; 16]>,
+}
+
+/// A sale that was taken back, as the ledger keeps it.
+#[derive(Clone, Copy, Debug)]
+pub struct VoidRow {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which sale.
+    pub sale: SaleId,
+    /// The event's number.
+    pub sequence: u64,
+    /// When, in microseconds since 1970.
+    pub at: i64,
 }
 
 /// A line of a sale.

@@ -88,7 +88,7 @@ impl Auditor {
         }
     }
 
-    /// What an applied event left behind. Sales are compared when they are read.
+    /// What an applied event left behind.
     fn check_effect(&mut self, position: u64, event: &Event) {
         let shop = self.shops.entry(event.tenant).or_default();
         let missing = match &event.body {
@@ -119,7 +119,8 @@ impl Auditor {
                 }
                 return;
             }
-            Body::SaleCreated { .. } => return,
+            // Compared when the sale is read.
+            Body::SaleCreated { .. } | Body::SaleVoided { .. } => return,
         };
         if missing.0 > 0 {
             let message = format!("an applied event's {} are not in the ledger", missing.1);
@@ -188,14 +189,18 @@ impl Auditor {
             );
             self.report.differ(Law::LostSale, message, detail);
         }
-        let lost =
-            |slot: &&Slot| slot.kind == EventKind::SaleCreated && !slot.found && shop.has(slot.sequence);
-        for slot in shop.slots.iter().filter(lost) {
-            let message = "a sale of the journal is not in the ledger";
+        for slot in shop.slots.iter().filter(|slot| !slot.found && shop.has(slot.sequence)) {
+            let (message, what) = match slot.kind {
+                EventKind::SaleCreated => ("a sale of the journal is not in the ledger", "the sale"),
+                EventKind::SaleVoided => {
+                    ("a sale was taken back in the journal, not in the ledger", "the void")
+                }
+                _ => continue,
+            };
             let detail = Detail::of(tenant)
                 .sequence(slot.sequence)
                 .position(slot.position)
-                .versus("the sale", format!("none, though applied up to {}", shop.mark));
+                .versus(what, format!("none, though applied up to {}", shop.mark));
             self.report.differ(Law::LostSale, message, detail);
         }
     }
@@ -205,6 +210,7 @@ fn place_of(position: u64, event: &Event) -> Detail {
     let detail = Detail::of(event.tenant).sequence(event.sequence).position(position);
     match &event.body {
         Body::SaleCreated { sale, .. } => detail.sale(sale.id),
+        Body::SaleVoided { sale, .. } => detail.sale(*sale),
         _ => detail,
     }
 }

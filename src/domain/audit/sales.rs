@@ -2,10 +2,11 @@
 
 use super::numbers::Mark;
 use super::stock::movement;
-use super::{Auditor, Detail, Law, LineRow, SaleRow, Shop};
+use super::{Auditor, Detail, Law, LineRow, SaleRow, Shop, VoidRow};
 use crate::domain::event::{Body, Event, EventKind, MovementKind};
 use crate::domain::idempotency::IdempotencyKey;
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
+use crate::domain::stock::Place;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// The sale whose lines are being read.
@@ -20,6 +21,23 @@ pub struct OpenSale {
     lines: i64,
     sum: i128,
     owed: u64,
+    /// Number and moment of the event that took it back, if one did, and what has to come back.
+    taken: Option<(u64, i64)>,
+    returned: u64,
+}
+
+/// A sale that was taken back.
+pub struct Taken {
+    sequence: u64,
+    at: i64,
+    /// The sale was seen.
+    found: bool,
+}
+
+impl Taken {
+    pub fn of(row: &VoidRow) -> Self {
+        Self { sequence: row.sequence, at: row.at, found: false }
+    }
 }
 
 /// A sale's head, from either side.
@@ -46,8 +64,15 @@ impl Head<'_> {
 /// A line's content, from either side: unit, name and SKU; quantity, price and subtotal; whether stock was taken.
 type Line<'a> = (UnitId, &'a str, &'a str, [i64; 3], bool);
 
-/// Stands for everything a sale's event says; nothing for other events.
+/// Stands for everything a sale's event says, and for what comes back when one is taken back; nothing for other events.
 pub fn digest_of(event: &Event) -> u64 {
+    if let Body::SaleVoided { sale, movements, .. } = &event.body {
+        let prints = movements.iter().map(|moved| {
+            let place = (moved.unit, moved.location);
+            returned(*sale, place, moved.delta.units(), event.at.micros())
+        });
+        return prints.fold(0, u64::wrapping_add);
+    }
     let Body::SaleCreated { sale, keyed } = &event.body else { return 0 };
     let head = Head {
         id: sale.id,
@@ -68,6 +93,11 @@ pub fn digest_of(event: &Event) -> u64 {
     digest.finish()
 }
 
+/// Stands for a line of a sale that came back.
+fn returned(sale: SaleId, place: Place, quantity: i64, at: i64) -> u64 {
+    movement(MovementKind::Void.as_str(), None, Some(&sale.to_string()), place, quantity, at)
+}
+
 impl Auditor {
     pub(super) fn sale(&mut self, row: &SaleRow<'_>) {
         self.close_sale();
@@ -78,6 +108,7 @@ impl Auditor {
             ..detail()
         });
         let shop = self.shops.entry(row.tenant).or_default();
+        let taken = shop.taken.get(&row.id).map(|taken| (taken.sequence, taken.at));
         if row.sequence > shop.mark || shop.holes.contains_key(&row.sequence) {
             let message = "the ledger has a sale whose event it says was not applied";
             let found = if row.sequence > shop.mark { "beyond it" } else { "given up" };
@@ -129,6 +160,8 @@ impl Auditor {
             lines: 0,
             sum: 0,
             owed: 0,
+            taken,
+            returned: 0,
         });
     }
 
@@ -164,6 +197,9 @@ impl Auditor {
             let kind = MovementKind::Sale.as_str();
             let print = movement(kind, Some(sale.id), None, place, row.quantity.wrapping_neg(), sale.at);
             sale.owed = sale.owed.wrapping_add(print);
+            if let Some((_, at)) = sale.taken {
+                sale.returned = sale.returned.wrapping_add(returned(sale.id, place, row.quantity, at));
+            }
         }
     }
 
@@ -178,6 +214,7 @@ impl Auditor {
             let message = "a sale's total is not the sum of its lines";
             self.report.differ(Law::Phantom, message, detail().versus(sale.sum, sale.total));
         }
+        self.close_taken(&sale);
         let shop = self.shops.entry(sale.tenant).or_default();
         if !shop.has(sale.sequence) {
             return;
@@ -193,6 +230,42 @@ impl Auditor {
         } else if slot.digest != sale.digest.finish() {
             let message = "a sale in the ledger is not the one in the journal";
             self.report.differ(Law::LostSale, message, at.versus("the event's content", "another"));
+        }
+    }
+
+    /// A sale that was taken back: by the event of that number, and all of it.
+    fn close_taken(&mut self, sale: &OpenSale) {
+        let shop = self.shops.entry(sale.tenant).or_default();
+        let Some(taken) = shop.taken.get_mut(&sale.id) else { return };
+        taken.found = true;
+        let sequence = taken.sequence;
+        let detail = Detail::of(sale.tenant).sequence(sequence).sale(sale.id);
+        if !shop.has(sequence) {
+            let message = "a sale was taken back by an event that was not applied";
+            let detail = detail.versus(format!("applied up to {}", shop.mark), sequence);
+            self.report.differ(Law::Phantom, message, detail);
+            return;
+        }
+        shop.numbers.owe(sequence, sale.returned);
+        let Some(index) = shop.slot_index(sequence) else { return };
+        let slot = &mut shop.slots[index];
+        let at = detail.position(slot.position);
+        slot.found = true;
+        if slot.kind != EventKind::SaleVoided {
+            let message = "the ledger has a void where the journal has another event";
+            self.report.differ(Law::Phantom, message, at.versus(slot.kind.as_str(), "a void"));
+        } else if slot.digest != sale.returned {
+            let message = "what came back is not what was sold";
+            self.report.differ(Law::Phantom, message, at.versus("the sale's lines", "others"));
+        }
+    }
+
+    /// Law 3: only what was sold is taken back.
+    pub(super) fn check_taken(&mut self, tenant: TenantId, shop: &Shop) {
+        for (sale, taken) in shop.taken.iter().filter(|(_, taken)| !taken.found) {
+            let message = "a sale that does not exist was taken back";
+            let detail = Detail::of(tenant).sequence(taken.sequence).sale(*sale);
+            self.report.differ(Law::Phantom, message, detail);
         }
     }
 
@@ -213,7 +286,9 @@ impl Auditor {
     /// Laws 3 and 6: what each number says was moved is what the ledger moved under it.
     pub(super) fn check_numbers(&mut self, tenant: TenantId, shop: &Shop) {
         let is_moved = |sequence| {
-            shop.slot_index(sequence).is_some_and(|index| shop.slots[index].kind == EventKind::StockMoved)
+            let kind = shop.slot_index(sequence).map(|index| shop.slots[index].kind);
+            matches!(kind, Some(EventKind::StockMoved | EventKind::SaleVoided))
+                || shop.taken.values().any(|taken| taken.sequence == sequence)
         };
         for uneven in shop.numbers.uneven() {
             let detail = Detail::of(tenant).sequence(uneven.sequence);

@@ -105,7 +105,8 @@ impl Auditor {
             shop.numbers.pay(row.sequence, print);
         } else {
             shop.numbers.mark(row.sequence, Mark::Moved);
-            if shop.slot_index(row.sequence).is_some() {
+            // What comes back is owed by the sale, whether or not the journal still has the event.
+            if row.kind == MovementKind::Void.as_str() || shop.slot_index(row.sequence).is_some() {
                 let print = movement(row.kind, None, row.reference, row.place, row.delta, row.at);
                 shop.numbers.pay(row.sequence, print);
             }

@@ -101,6 +101,14 @@ struct ProductsBody<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
+struct VoidedBody<'a> {
+    venta_id: SaleId,
+    #[serde(borrow)]
+    motivo: Cow<'a, str>,
+    movimientos: Cow<'a, [Movement]>,
+}
+
+#[derive(Serialize, Deserialize)]
 struct MovedBody<'a> {
     tipo: MovementKind,
     #[serde(borrow)]
@@ -123,6 +131,14 @@ impl Event {
             Body::ProductsUpserted { units } => {
                 self.write(buffer, ProductsBody { productos: Cow::Borrowed(units) })
             }
+            Body::SaleVoided { sale, reason, movements } => self.write(
+                buffer,
+                VoidedBody {
+                    venta_id: *sale,
+                    motivo: Cow::Borrowed(reason),
+                    movimientos: Cow::Borrowed(movements),
+                },
+            ),
             Body::StockMoved { kind, reference, movements } => self.write(
                 buffer,
                 MovedBody {
@@ -170,6 +186,11 @@ impl Event {
             EventKind::ProductsUpserted => {
                 let body: ProductsBody<'_> = serde_json::from_slice(json)?;
                 Body::ProductsUpserted { units: body.productos.into_owned() }
+            }
+            EventKind::SaleVoided => {
+                let body: VoidedBody<'_> = serde_json::from_slice(json)?;
+                let movements = body.movimientos.into_owned();
+                Body::SaleVoided { sale: body.venta_id, reason: body.motivo.into(), movements }
             }
             EventKind::StockMoved => {
                 let body: MovedBody<'_> = serde_json::from_slice(json)?;
@@ -298,6 +319,11 @@ mod tests {
             Body::LocationsAdded { locations: vec![place] },
             Body::ProductsUpserted { units: vec![Arc::new(unit("A\"1", UnitKind::Pesable, "10.01"))] },
             sale(),
+            Body::SaleVoided {
+                sale: SaleId(Uuid::now_v7()),
+                reason: "se arrepintió \"x\"".into(),
+                movements: vec![movement],
+            },
             Body::StockMoved {
                 kind: MovementKind::InitialStock,
                 reference: "x".into(),

@@ -42,6 +42,7 @@ pub fn denied(denied: Denied) -> ApiError {
         Denied::InactiveTenant => {
             ApiError::new(StatusCode::FORBIDDEN, "tienda_inactiva", "La tienda está inactiva")
         }
+        Denied::UnknownSale => ApiError::not_found("La venta no existe"),
         Denied::Refused(refusal) => refused(*refusal),
         Denied::Short(lines) => short(&lines),
         Denied::KeyReused => ApiError::new(

@@ -61,6 +61,7 @@ pub fn routes(api: Arc<Api>) -> Routes {
     Routes::new()
         .post("/api/v1/ventas/checkout", with(&api, ventas::checkout))
         .get("/api/v1/ventas/{id}", with(&api, ventas::show))
+        .post("/api/v1/ventas/{id}/anular", with(&api, ventas::void))
         .get("/api/v1/ventas/scan/{codigo}", with(&api, productos::scan))
         .get("/api/v1/productos", with(&api, productos::list))
         .get("/api/v1/productos/scan/{codigo}", with(&api, productos::scan))

@@ -3,7 +3,7 @@
 use super::super::{ApiError, Permission, Request, Response};
 use super::denied::answered;
 use super::{Allowed, Api, wire};
-use crate::actors::reservation::{Checkout, Sold};
+use crate::actors::reservation::{Checkout, SaleState, Sold, Void};
 use crate::domain::decimal::{Money, Quantity};
 use crate::domain::idempotency::IdempotencyKey;
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
@@ -122,6 +122,48 @@ fn read_checkout(request: &Request) -> Result<SaleRequest, ApiError> {
     })
 }
 
+#[derive(Deserialize)]
+struct VoidBody<'a> {
+    #[serde(borrow)]
+    motivo: Cow<'a, str>,
+}
+
+#[derive(Serialize)]
+struct VoidAnswer {
+    venta_id: SaleId,
+    estado: &'static str,
+    fecha_anulacion: Timestamp,
+    mensaje: &'static str,
+}
+
+/// Characters of a reason at most.
+const MAX_REASON: usize = 500;
+
+/// `POST /ventas/{id}/anular`: all of the sale's units come back. A repeat changes nothing and says the same.
+pub async fn void(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
+    let Allowed { tenant, caller } = api.allow(&request, Permission::VentasDelete)?;
+    let sale: SaleId = request.param("id")?;
+    let VoidBody { motivo } = request.json()?;
+    let reason = motivo.trim();
+    if reason.is_empty() || reason.chars().count() > MAX_REASON {
+        let rule = format!("Debe tener entre 1 y {MAX_REASON} caracteres");
+        return Err(ApiError::field("motivo", "largo", rule));
+    }
+    let request_id = caller.request_id.clone();
+    let voided = answered(api.shards.void(Void { tenant, sale, reason: reason.into(), caller }).await)?;
+    tracing::info!(request_id = &*request_id, %tenant, venta_id = %sale, replayed = voided.replayed, "sale voided");
+    let response = Response::ok(&VoidAnswer {
+        venta_id: voided.sale,
+        estado: "anulada",
+        fecha_anulacion: voided.at,
+        mensaje: "Venta anulada: el stock volvió a su lugar",
+    })?;
+    if voided.replayed {
+        return Ok(response.with_header(REPLAYED, HeaderValue::from_static("true")));
+    }
+    Ok(response)
+}
+
 #[derive(Serialize)]
 struct SaleAnswer<'a> {
     id: SaleId,
@@ -133,6 +175,8 @@ struct SaleAnswer<'a> {
     ubicacion_id: LocationId,
     detalles: Vec<LineAnswer<'a>>,
     created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fecha_anulacion: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -154,10 +198,15 @@ pub async fn show(api: Arc<Api>, request: Request) -> Result<Response, ApiError>
     let state = found.ok_or_else(|| ApiError::not_found("La venta no existe"))?;
     let sale =
         state.sale.sale().ok_or_else(|| ApiError::internal().caused_by("a sale's event is no sale"))?;
-    Response::ok(&sale_answer(tenant, sale, state.at, state.in_ledger))
+    Response::ok(&sale_answer(tenant, sale, &state))
 }
 
-fn sale_answer(tenant: TenantId, sale: &Sale, at: Timestamp, in_ledger: bool) -> SaleAnswer<'_> {
+fn sale_answer<'a>(tenant: TenantId, sale: &'a Sale, state: &SaleState) -> SaleAnswer<'a> {
+    let estado = match state {
+        SaleState { voided: Some(_), .. } => "anulada",
+        SaleState { in_ledger: true, .. } => "registrada",
+        SaleState { .. } => "procesando",
+    };
     fn line((index, line): (usize, &SaleLine)) -> LineAnswer<'_> {
         LineAnswer {
             id: index + 1,
@@ -171,13 +220,14 @@ fn sale_answer(tenant: TenantId, sale: &Sale, at: Timestamp, in_ledger: bool) ->
     }
     SaleAnswer {
         id: sale.id,
-        fecha: at,
+        fecha: state.at,
         total: sale.total,
         metodo_pago: sale.payment,
-        estado: if in_ledger { "registrada" } else { "procesando" },
+        estado,
         tienda_id: tenant,
         ubicacion_id: sale.location,
         detalles: sale.lines.iter().enumerate().map(line).collect(),
-        created_at: at,
+        created_at: state.at,
+        fecha_anulacion: state.voided,
     }
 }

@@ -4,7 +4,7 @@
 use super::connect::{CHECKING, Server, enter, tenants};
 use super::error::port_error;
 use super::read::{fingerprint, get};
-use crate::domain::audit::{Detail, Fact, LedgerRow, LineRow, Part, SaleRow};
+use crate::domain::audit::{Detail, Fact, LedgerRow, LineRow, Part, SaleRow, VoidRow};
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
 use crate::ports::PortError;
 use crate::ports::audit::{FactSource, LedgerFactSource, Sink};
@@ -18,6 +18,7 @@ const MARK: &str = "SELECT sequence FROM applied WHERE tenant_id = $1";
 const HOLES: &str = "SELECT sequence, cause FROM holes WHERE tenant_id = $1";
 const TENANT: &str = "SELECT id FROM tenants WHERE id = $1";
 const LOCATIONS: &str = "SELECT id FROM locations WHERE tenant_id = $1";
+const VOIDS: &str = "SELECT sale_id, sequence, at FROM voids WHERE tenant_id = $1";
 const UNITS: &str = "SELECT id FROM units WHERE tenant_id = $1";
 
 /// A page of a tenant's sales, behind one.
@@ -94,6 +95,12 @@ impl LedgerFacts {
             .await?;
             self.each(tenant, UNITS, |row| {
                 sink(Fact::Unit(tenant, UnitId(get(row, 0)?)));
+                Ok(())
+            })
+            .await?;
+            self.each(tenant, VOIDS, |row| {
+                let (sale, sequence) = (SaleId(get(row, 0)?), whole(get(row, 1)?));
+                sink(Fact::Void(VoidRow { tenant, sale, sequence, at: get(row, 2)? }));
                 Ok(())
             })
             .await?;
@@ -176,6 +183,7 @@ impl LedgerFacts {
                 "SELECT 'line', l.* FROM sale_lines l WHERE tenant_id = $1 AND sale_id IN
                      (SELECT id FROM sales WHERE tenant_id = $1 AND (id = $2 OR sequence = $3) UNION SELECT $2)
                      ORDER BY line LIMIT $4",
+                "SELECT 'void', v.* FROM voids v WHERE tenant_id = $1 AND (sale_id = $2 OR sequence = $3) LIMIT $4",
                 "SELECT 'ledger', l.* FROM ledger l WHERE tenant_id = $1 AND (sale_id = $2 OR sequence = $3)
                      ORDER BY id LIMIT $4",
             ];

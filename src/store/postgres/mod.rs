@@ -21,7 +21,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Steps of the ledger's schema.
-pub const MIGRATIONS: &Steps = &[(1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql"))];
+pub const MIGRATIONS: &Steps = &[
+    (1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
+    (2, "voids", include_str!("../../../migrations/postgres/0002_voids.sql")),
+];
 
 /// How to reach the database.
 #[derive(Clone)]

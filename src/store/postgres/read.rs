@@ -108,13 +108,16 @@ async fn find_sale(
 ) -> Result<Option<StoredSale>, PortError> {
     let query = match which {
         Which::Id(id) => sqlx::query(
-            "SELECT id, location_id, at, total, payment, fingerprint FROM sales WHERE tenant_id = $1 AND id = $2",
+            "SELECT s.id, s.location_id, s.at, s.total, s.payment, s.fingerprint, v.at FROM sales s
+             LEFT JOIN voids v ON v.tenant_id = s.tenant_id AND v.sale_id = s.id
+             WHERE s.tenant_id = $1 AND s.id = $2",
         )
         .bind(tenant.0)
         .bind(id.0),
         Which::Key(indexed, key) => sqlx::query(
-            "SELECT id, location_id, at, total, payment, fingerprint FROM sales
-             WHERE tenant_id = $1 AND key_hash = $2 AND key = $3",
+            "SELECT s.id, s.location_id, s.at, s.total, s.payment, s.fingerprint, v.at FROM sales s
+             LEFT JOIN voids v ON v.tenant_id = s.tenant_id AND v.sale_id = s.id
+             WHERE s.tenant_id = $1 AND s.key_hash = $2 AND s.key = $3",
         )
         .bind(tenant.0)
         .bind(indexed)
@@ -137,7 +140,8 @@ async fn find_sale(
         lines,
     };
     let fingerprint = fingerprint(&row, 5)?.map(Fingerprint);
-    Ok(Some(StoredSale { sale, at: Timestamp::from_micros(get(&row, 2)?), fingerprint }))
+    let voided = get::<Option<i64>>(&row, 6)?.map(Timestamp::from_micros);
+    Ok(Some(StoredSale { sale, at: Timestamp::from_micros(get(&row, 2)?), fingerprint, voided }))
 }
 
 /// A tenant as of one moment: everything in one read transaction.

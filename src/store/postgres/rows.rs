@@ -48,6 +48,9 @@ const LINES: &str = "INSERT INTO sale_lines (tenant_id, sale_id, line, unit_id, 
     SELECT $1, * FROM unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
         $9::bigint[], $10::boolean[])";
 
+const VOIDS: &str = "INSERT INTO voids (tenant_id, sale_id, sequence, at, reason, created_by, request_id)
+    SELECT $1, * FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[])";
+
 const STOCK_BEFORE: &str = "SELECT r.number, s.quantity
     FROM unnest($2::uuid[], $3::uuid[]) WITH ORDINALITY r (unit_id, location_id, number)
     JOIN stock s ON s.tenant_id = $1 AND s.unit_id = r.unit_id AND s.location_id = r.location_id";
@@ -93,7 +96,7 @@ pub async fn write_catalogue(
             }
             Body::LocationsAdded { locations: more } => locations.extend(more),
             Body::ProductsUpserted { units: changed } => units.extend(changed.iter().map(|unit| &**unit)),
-            Body::SaleCreated { .. } | Body::StockMoved { .. } => {}
+            Body::SaleCreated { .. } | Body::SaleVoided { .. } | Body::StockMoved { .. } => {}
         }
     }
     let locations = newest_of_each(locations, |location| location.id);
@@ -177,6 +180,32 @@ pub async fn write_sales(
     run(connection, query).await
 }
 
+/// Sales taken back. After the sales: one may be made and taken back in the same batch.
+pub async fn write_voids(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    events: &[&Event],
+) -> Result<(), PortError> {
+    let void = |event: &&'_ Event| match &event.body {
+        Body::SaleVoided { sale, reason, .. } => Some((sale.0, reason.clone())),
+        _ => None,
+    };
+    let voids: Vec<_> =
+        events.iter().filter_map(|event| void(event).map(|(sale, reason)| (*event, sale, reason))).collect();
+    if voids.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query(VOIDS)
+        .bind(tenant.0)
+        .bind(column(&voids, |(_, sale, _)| *sale))
+        .bind(column(&voids, |(event, ..)| signed(event.sequence)))
+        .bind(column(&voids, |(event, ..)| event.at.micros()))
+        .bind(column(&voids, |(.., reason)| text(reason)))
+        .bind(column(&voids, |(event, ..)| text(&event.user)))
+        .bind(column(&voids, |(event, ..)| text(&event.request_id)));
+    run(connection, query).await
+}
+
 /// A row of the ledger for each movement, continuing the chains, and where these end. The tenant is locked, so that
 /// nobody else moves its stock meanwhile.
 pub async fn write_movements(
@@ -257,6 +286,7 @@ fn kind_of(event: &Event) -> &'static str {
 
 fn reference_of(event: &Event) -> Option<Cow<'_, str>> {
     match &event.body {
+        Body::SaleVoided { sale, .. } => Some(sale.to_string().into()),
         Body::StockMoved { reference, .. } => Some(text(reference)),
         _ => None,
     }

@@ -2,7 +2,7 @@
 
 use super::MIGRATIONS;
 use super::read::get;
-use crate::domain::audit::{Detail, Fact, LedgerRow, LineRow, Part, SaleRow};
+use crate::domain::audit::{Detail, Fact, LedgerRow, LineRow, Part, SaleRow, VoidRow};
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
 use crate::ports::PortError;
 use crate::ports::audit::{FactSource, LedgerFactSource, Sink};
@@ -117,6 +117,12 @@ impl LedgerFacts {
             sink(Fact::Unit(TenantId(get(row, 0)?), UnitId(get(row, 1)?)));
             Ok(())
         })
+        .await?;
+        self.each("SELECT tenant_id, sale_id, sequence, at FROM voids", |row| {
+            let (tenant, sale) = (TenantId(get(row, 0)?), SaleId(get(row, 1)?));
+            sink(Fact::Void(VoidRow { tenant, sale, sequence: whole(get(row, 2)?), at: get(row, 3)? }));
+            Ok(())
+        })
         .await
     }
 
@@ -187,6 +193,7 @@ impl LedgerFacts {
                 "SELECT 'line', l.* FROM sale_lines l WHERE tenant_id = $1 AND sale_id IN
                      (SELECT id FROM sales WHERE tenant_id = $1 AND (id = $2 OR sequence = $3) UNION SELECT $2)
                      ORDER BY line LIMIT $4",
+                "SELECT 'void', v.* FROM voids v WHERE tenant_id = $1 AND (sale_id = $2 OR sequence = $3) LIMIT $4",
                 "SELECT 'ledger', l.* FROM ledger l WHERE tenant_id = $1 AND (sale_id = $2 OR sequence = $3) LIMIT $4",
             ];
             for sql in queries {

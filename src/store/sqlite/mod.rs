@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Steps of the ledger's schema.
-pub const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql"))];
+pub const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
+    (2, "voids", include_str!("../../../migrations/sqlite/0002_voids.sql")),
+];
 
 /// Connections for reading beside the writer.
 const READERS: u32 = 2;

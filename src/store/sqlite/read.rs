@@ -40,8 +40,9 @@ impl Reader {
 
     async fn read_sale(&self, tenant: TenantId, id: SaleId) -> Result<Option<StoredSale>, PortError> {
         let mut connection = self.pool.acquire().await.map_err(port_error)?;
-        let sql =
-            "SELECT location_id, at, total, payment, fingerprint FROM sales WHERE tenant_id = $1 AND id = $2";
+        let sql = "SELECT s.location_id, s.at, s.total, s.payment, s.fingerprint, v.at FROM sales s
+                   LEFT JOIN voids v ON v.tenant_id = s.tenant_id AND v.sale_id = s.id
+                   WHERE s.tenant_id = $1 AND s.id = $2";
         let query = sqlx::query(sql).bind(tenant.0).bind(id.0);
         let Some(row) = query.fetch_optional(&mut *connection).await.map_err(port_error)? else {
             return Ok(None);
@@ -61,7 +62,8 @@ impl Reader {
         };
         let fingerprint: Option<Uuid> = get(&row, 4)?;
         let fingerprint = fingerprint.map(|print| Fingerprint(print.into_bytes()));
-        Ok(Some(StoredSale { sale, at: Timestamp::from_micros(get(&row, 1)?), fingerprint }))
+        let voided = get::<Option<i64>>(&row, 5)?.map(Timestamp::from_micros);
+        Ok(Some(StoredSale { sale, at: Timestamp::from_micros(get(&row, 1)?), fingerprint, voided }))
     }
 
     async fn find_key(

@@ -49,6 +49,7 @@ keeps_the_contract! {
     numbers_that_never_arrived_are_holes,
     a_batch_that_fails_leaves_nothing_and_the_store_goes_on,
     a_sale_is_read_back_exactly,
+    a_sale_is_taken_back_once,
     a_key_finds_the_sale_of_its_own_tenant_only,
     key_hashes_come_in_pages,
     snapshots_come_to_the_shard_of_their_tenant,

@@ -81,6 +81,11 @@ const LINES: &str = "INSERT INTO sale_lines (tenant_id, sale_id, unit_id, line, 
            e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4, e.value ->> 5, e.value ->> 6
     FROM jsonb_each($1) e";
 
+const VOIDS: &str = "INSERT INTO voids (tenant_id, sale_id, sequence, at, reason, created_by, request_id)
+    SELECT substr($2, e.key * 32 + 1, 16), substr($2, e.key * 32 + 17, 16),
+           e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4
+    FROM jsonb_each($1) e";
+
 const LEDGER: &str = "INSERT INTO ledger (tenant_id, unit_id, location_id, sale_id, sequence, kind, delta,
         stock_before, stock_after, reference, at, created_by)
     SELECT substr($2, e.key * 64 + 1, 16), substr($2, e.key * 64 + 17, 16), substr($2, e.key * 64 + 33, 16),
@@ -296,7 +301,7 @@ impl<'a> Plan<'a> {
                         units.push(&ids, &columns).map_err(unwritable)?;
                     }
                 }
-                Body::SaleCreated { .. } | Body::StockMoved { .. } => {}
+                Body::SaleCreated { .. } | Body::SaleVoided { .. } | Body::StockMoved { .. } => {}
             }
         }
         run(connection, TENANTS, &mut tenants).await?;
@@ -305,8 +310,12 @@ impl<'a> Plan<'a> {
     }
 
     async fn write_sales(&self, connection: &mut SqliteConnection) -> Result<(), PortError> {
-        let (mut sales, mut lines) = (Rows::default(), Rows::default());
+        let (mut sales, mut lines, mut voids) = (Rows::default(), Rows::default(), Rows::default());
         for event in &self.fresh {
+            if let Body::SaleVoided { sale, reason, .. } = &event.body {
+                let columns = (event.sequence, event.at.micros(), reason, &event.user, &event.request_id);
+                voids.push(&[event.tenant.as_bytes(), sale.as_bytes()], &columns).map_err(unwritable)?;
+            }
             let Body::SaleCreated { sale, keyed } = &event.body else { continue };
             push_sale(&mut sales, event, sale, keyed.as_ref()).map_err(unwritable)?;
             for (number, line) in sale.lines.iter().enumerate() {
@@ -324,7 +333,8 @@ impl<'a> Plan<'a> {
             }
         }
         run(connection, SALES, &mut sales).await?;
-        run(connection, LINES, &mut lines).await
+        run(connection, LINES, &mut lines).await?;
+        run(connection, VOIDS, &mut voids).await
     }
 
     async fn write_movements(&self, connection: &mut SqliteConnection) -> Result<(), PortError> {

@@ -64,6 +64,14 @@ const LAWS: &[(&str, &str)] = &[
          GROUP BY tenant_id, sale_id, unit_id HAVING sum(n) <> 0",
     ),
     (
+        "a sale that was taken back brings back what its lines say, and no other does",
+        "SELECT hex(unit_id) || ' is off by ' || sum(n) FROM (
+             SELECT tenant_id, unit_id, quantity AS n FROM sale_lines l WHERE has_stock = 1 AND EXISTS
+                 (SELECT 1 FROM voids v WHERE v.tenant_id = l.tenant_id AND v.sale_id = l.sale_id)
+             UNION ALL SELECT tenant_id, unit_id, -delta FROM ledger WHERE kind = 'VOID') x
+         GROUP BY tenant_id, unit_id HAVING sum(n) <> 0",
+    ),
+    (
         "a sale's total is the sum of its lines",
         "SELECT hex(s.id) || ': ' || s.total FROM sales s
          WHERE s.total <> (SELECT coalesce(sum(subtotal), -1) FROM sale_lines l

@@ -134,7 +134,7 @@ impl Shop {
         self.blend.import(tenant, catalogue(OPENING), &[]).await.done();
         let till = Api::new(&self.server.url(), &self.blend.token(tenant, Role::Cajero));
         let units = units(&till).await;
-        Neighbour { till, units }
+        Neighbour { tenant, till, units }
     }
 
     /// Starts the server again, in the place of one that is gone.
@@ -191,6 +191,7 @@ impl Shop {
 
 /// Another tenant's till, and what it sells.
 pub struct Neighbour {
+    pub tenant: Uuid,
     pub till: Api,
     units: HashMap<String, Uuid>,
 }

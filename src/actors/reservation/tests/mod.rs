@@ -6,6 +6,7 @@ mod keys;
 mod rebuilding;
 mod redis;
 mod selling;
+mod voiding;
 
 use super::recording::UNDER_WAY;
 use super::*;
