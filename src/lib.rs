@@ -33,6 +33,7 @@ pub mod ports;
 pub mod resilience;
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
+#[expect(dead_code, reason = "the benches and the tests of the binary use the rest")]
 mod servers;
 pub mod sqlite;
 pub mod stock;

@@ -71,6 +71,7 @@ impl Shop {
             at: Timestamp::from_micros(1_767_225_599_000_250 + self.sequence as i64),
             user: "cajera-1".into(),
             request_id: "0199a2b4-7d1e-7c3a-9d5e-2f1b6c8a4e00".into(),
+            trace: None,
             body,
         })
     }

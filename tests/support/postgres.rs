@@ -12,12 +12,18 @@ use tempfile::TempDir;
 pub struct Postgres {
     child: Child,
     dir: TempDir,
+    settings: Vec<String>,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
 }
 
 impl Postgres {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with settings of its own, each as `name=value`.
+    pub async fn start_with(settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         // The server refuses to run as root, and to share its directory.
         if let Some((user, group)) = unprivileged() {
@@ -30,8 +36,9 @@ impl Postgres {
         let made = initdb.arg("-D").arg(&data).stdin(Stdio::null()).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let port = free_port();
-        let child = launch(dir.path(), port);
-        let mut server = Self { child, dir, port };
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let child = launch(dir.path(), port, &settings);
+        let mut server = Self { child, dir, settings, port };
         server.await_ready().await;
         server
     }
@@ -46,11 +53,23 @@ impl Postgres {
     pub async fn restart(&mut self) {
         // Its sessions notice the death by themselves; until the last has ended no new server may start.
         loop {
-            self.child = launch(self.dir.path(), self.port);
+            self.child = launch(self.dir.path(), self.port, &self.settings);
             if self.is_ready_or_ended().await {
                 return;
             }
         }
+    }
+
+    /// The process whose children are the sessions.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A program of its own version, `psql` for one, that finds this server and its superuser by itself.
+    pub fn client(&self, program: &str) -> Command {
+        let mut client = Command::new(newest_version().join("bin").join(program));
+        client.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string()).env("PGUSER", "postgres");
+        client
     }
 
     /// The url of a database, as its superuser.
@@ -93,7 +112,7 @@ impl Drop for Postgres {
     }
 }
 
-fn launch(dir: &Path, port: u16) -> Child {
+fn launch(dir: &Path, port: u16, settings: &[String]) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     let mut server = command("postgres", dir);
     server.arg("-D").arg(dir.join("data")).arg("-k").arg(dir).args([
@@ -103,8 +122,8 @@ fn launch(dir: &Path, port: u16) -> Child {
         &port.to_string(),
     ]);
     // What the process wrote outlives it, so that a kill loses nothing without fsync either.
-    for setting in ["fsync=off", "shared_buffers=16MB", "max_connections=40", "max_wal_size=256MB", "jit=off"]
-    {
+    let usual = ["fsync=off", "shared_buffers=16MB", "max_connections=40", "max_wal_size=256MB", "jit=off"];
+    for setting in usual.into_iter().chain(settings.iter().map(String::as_str)) {
         server.args(["-c", setting]);
     }
     server.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()

@@ -27,6 +27,16 @@ impl RabbitMq {
         server
     }
 
+    /// The process whose children are the node, its helpers and its port mapper.
+    pub fn id(&self) -> u32 {
+        self.broker.id()
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where it listens.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)

@@ -23,6 +23,16 @@ impl RedisServer {
         server
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Without a database number.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
