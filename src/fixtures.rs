@@ -79,6 +79,7 @@ impl Shop {
             at: Timestamp::from_micros(OPENING.micros() + i64::try_from(self.sequence).unwrap()),
             user: "cajera".into(),
             request_id: format!("req-{}", self.sequence).into(),
+            trace: None,
             body,
         })
     }

@@ -267,15 +267,22 @@ impl LedgerWriter {
         };
         let event = &delivery.event;
         let (tenant, sequence, event_id) = (event.tenant, event.sequence, event.id);
+        let (request_id, trace_id) = (&*event.request_id, event.trace_id());
         let attempt = delivery.attempt + 1;
         self.counts.rejected += 1;
         let rejection = feed.reject(delivery, cause).await?;
         match rejection {
             Rejection::Retry => {
-                tracing::warn!(%tenant, sequence, %event_id, attempt, cause, "event cannot be applied, will try again");
+                tracing::warn!(
+                    request_id, %trace_id, %tenant, sequence, %event_id, attempt, cause,
+                    "event cannot be applied, will try again"
+                );
             }
             Rejection::DeadLettered => {
-                tracing::error!(%tenant, sequence, %event_id, attempt, cause, "event given up, it is a dead letter now");
+                tracing::error!(
+                    request_id, %trace_id, %tenant, sequence, %event_id, attempt, cause,
+                    "event given up, it is a dead letter now"
+                );
                 self.counts.dead += 1;
                 self.metrics.dead.increment(1);
                 store.skip(tenant, sequence, cause).await?;

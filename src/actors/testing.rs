@@ -427,7 +427,7 @@ impl Shards {
 }
 
 pub fn caller() -> Caller {
-    Caller { user: "cajera".into(), request_id: "req".into() }
+    Caller { user: "cajera".into(), request_id: "req".into(), trace: None }
 }
 
 pub fn ask(shop: &Shop, lines: &[(usize, i64)], key: Option<&str>) -> Checkout {

@@ -215,7 +215,7 @@ pub fn reachable(address: &str) -> String {
 
 /// Who the ledger names for changes from the command line.
 fn command_line() -> Caller {
-    Caller { user: "blend".into(), request_id: format!("cli-{}", std::process::id()).into() }
+    Caller { user: "blend".into(), request_id: format!("cli-{}", std::process::id()).into(), trace: None }
 }
 
 /// A tenant as commands list it.

@@ -10,6 +10,7 @@ use super::ids::{EventId, LocationId, SaleId, TenantId, UnitId};
 use super::sale::Sale;
 use super::tenant::{Location, Tenant};
 use super::time::Timestamp;
+use super::trace::{TraceContext, TraceId, traceparent};
 use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 
@@ -31,6 +32,8 @@ pub struct Event {
     pub user: Arc<str>,
     /// The request it came from, for tracing it through the logs.
     pub request_id: Arc<str>,
+    /// The trace that came with the request; without one it is the request that began it.
+    pub trace: Option<Arc<TraceContext>>,
     /// What happened.
     pub body: Body,
 }
@@ -176,6 +179,16 @@ pub struct Movement {
 }
 
 impl Event {
+    /// The trace that it belongs to.
+    pub fn trace_id(&self) -> TraceId {
+        self.trace.as_ref().map_or_else(|| TraceId::begun_by(&self.request_id), |trace| trace.id())
+    }
+
+    /// `traceparent` for whoever goes on with it: its trace, and in that the event itself as a span.
+    pub fn traceparent(&self) -> String {
+        traceparent(self.trace.as_deref(), &self.request_id, self.id.0)
+    }
+
     /// Every stock movement of the event, in order: a sale has one per line that takes stock.
     pub fn movements(&self) -> impl Iterator<Item = Movement> {
         let (sale, moved) = match &self.body {

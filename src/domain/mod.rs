@@ -16,3 +16,4 @@ pub mod sale;
 pub mod stock;
 pub mod tenant;
 pub mod time;
+pub mod trace;

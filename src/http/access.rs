@@ -1,6 +1,7 @@
 //! What is said about an answered request: one log line if it was slow or refused, two metrics always.
 
 use super::{reply::ApiError, request::RequestId};
+use crate::domain::trace::{TraceContext, TraceId};
 use hyper::{Method, StatusCode};
 use metrics::{Counter, Histogram};
 use std::{sync::OnceLock, time::Duration};
@@ -52,6 +53,7 @@ impl Default for RouteMetrics {
 /// Logs a request that was slow or refused. Never its body, its headers or its query, which may hold a token.
 pub(super) fn log(
     request_id: &RequestId,
+    trace: Option<&TraceContext>,
     method: &Method,
     path: &str,
     status: StatusCode,
@@ -63,13 +65,14 @@ pub(super) fn log(
     }
     let (status, ms) = (status.as_u16(), took.as_millis() as u64);
     let (code, cause) = (error.map(ApiError::code), error.and_then(ApiError::cause));
+    let trace_id = trace.map_or_else(|| TraceId::begun_by(request_id.as_str()), TraceContext::id);
     let tenant = error.and_then(ApiError::tenant).map(tracing::field::display);
     if status >= 500 {
-        tracing::error!(%request_id, tenant, %method, path, status, code, ms, cause, "request failed");
+        tracing::error!(%request_id, %trace_id, tenant, %method, path, status, code, ms, cause, "request failed");
     } else if status >= 400 {
-        tracing::info!(%request_id, tenant, %method, path, status, code, ms, cause, "request refused");
+        tracing::info!(%request_id, %trace_id, tenant, %method, path, status, code, ms, cause, "request refused");
     } else {
-        tracing::warn!(%request_id, %method, path, status, ms, "request was slow");
+        tracing::warn!(%request_id, %trace_id, %method, path, status, ms, "request was slow");
     }
 }
 

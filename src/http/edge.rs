@@ -5,7 +5,9 @@ use super::{
     reply::{ApiError, Response},
     request::{Request, RequestId},
     routes::{Lookup, Params, Route, RouteTable},
+    trace,
 };
+use crate::domain::trace::TraceContext;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{FutureExt, Stream, StreamExt};
 use hyper::{
@@ -69,13 +71,16 @@ where
     B: Buf,
 {
     let received = Instant::now();
-    let request_id = RequestId::of(&head.headers);
+    let (request_id, trace) = (RequestId::of(&head.headers), trace::of(&head.headers));
     let (method, path) = (head.method.clone(), head.path.clone());
     let (metrics, result) = match edge.table.find(&method, &path) {
         Lookup::Found(route, params) => {
             let limit = route.body_limit.unwrap_or(edge.body_limit);
             let result = match read_body(&head.headers, body, limit, edge.body_timeout).await {
-                Ok(body) => run(route, request(head, body, params, request_id.clone(), received)).await,
+                Ok(body) => {
+                    let named = (request_id.clone(), trace.clone());
+                    run(route, request(head, body, params, named, received)).await
+                }
                 Err(error) => Err(error),
             };
             (&route.metrics, result)
@@ -90,11 +95,11 @@ where
     let took = received.elapsed();
     let response = match result {
         Ok(response) => {
-            access::log(&request_id, &method, &path, response.status(), took, None);
+            access::log(&request_id, trace.as_deref(), &method, &path, response.status(), took, None);
             response
         }
         Err(error) => {
-            access::log(&request_id, &method, &path, error.status(), took, Some(&error));
+            access::log(&request_id, trace.as_deref(), &method, &path, error.status(), took, Some(&error));
             error.into_response(&request_id)
         }
     };
@@ -106,11 +111,17 @@ where
     response
 }
 
-fn request(head: Head, body: Bytes, params: Params, request_id: RequestId, received: Instant) -> Request {
+fn request(
+    head: Head,
+    body: Bytes,
+    params: Params,
+    (request_id, trace): (RequestId, Option<Arc<TraceContext>>),
+    received: Instant,
+) -> Request {
     let Head { method, path, query, headers, peer } = head;
     // Whoever answers a GET need not know that only its head was asked for; hyper drops the body.
     let method = if method == Method::HEAD { Method::GET } else { method };
-    Request { method, headers, body, request_id, peer, received, path, query, params }
+    Request { method, headers, body, request_id, trace, peer, received, path, query, params }
 }
 
 /// Runs the handler; a panic in it is a 500 and nobody else's business.

@@ -27,6 +27,7 @@ pub mod routes;
 pub mod server;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use auth::{Authenticator, Claims, Principal, Secret, ops_allowed};
 pub use rbac::{Permission, Role};

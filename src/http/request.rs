@@ -1,6 +1,7 @@
 //! What a handler gets: a [`Request`] with typed helpers, each of which answers 422 naming the field.
 
 use super::{json, reply::ApiError, routes::Params};
+use crate::domain::trace::TraceContext;
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, header::HeaderValue};
 use serde::Deserialize;
@@ -90,6 +91,8 @@ pub struct Request {
     pub body: Bytes,
     /// Its name in logs and in the answer.
     pub request_id: RequestId,
+    /// The trace that came with it.
+    pub trace: Option<Arc<TraceContext>>,
     /// Who is at the other end of the socket.
     pub peer: SocketAddr,
     /// When its header had arrived.
@@ -108,6 +111,7 @@ impl Request {
             headers: HeaderMap::new(),
             body: body.into(),
             request_id: RequestId::generate(),
+            trace: None,
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             received: Instant::now(),
             path: path.into(),

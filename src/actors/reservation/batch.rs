@@ -40,7 +40,7 @@ impl Sent {
     /// Without its number again.
     pub fn taken_back(self) -> Draft {
         let event = Arc::unwrap_or_clone(self.event);
-        let caller = Caller { user: event.user, request_id: event.request_id };
+        let caller = Caller { user: event.user, request_id: event.request_id, trace: event.trace };
         Draft { tenant: event.tenant, at: event.at, caller, body: event.body, done: self.done }
     }
 }
@@ -70,6 +70,7 @@ pub fn number(tenants: &mut HashMap<TenantId, TenantState>, draft: Draft) -> Sen
         at: draft.at,
         user: draft.caller.user,
         request_id: draft.caller.request_id,
+        trace: draft.caller.trace,
         body: draft.body,
     };
     Sent { event: Arc::new(event), done: draft.done }

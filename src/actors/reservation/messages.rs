@@ -12,6 +12,7 @@ use crate::domain::sale::{Refusal, Sale, SaleRequest};
 use crate::domain::stock::Place;
 use crate::domain::tenant::{Location, Tenant};
 use crate::domain::time::Timestamp;
+use crate::domain::trace::TraceContext;
 use crate::ports::PortError;
 use crate::ports::bus::AppendError;
 use crate::ports::ledger::StoredSale;
@@ -25,6 +26,8 @@ pub struct Caller {
     pub user: Arc<str>,
     /// The request.
     pub request_id: Arc<str>,
+    /// The trace that came with it.
+    pub trace: Option<Arc<TraceContext>>,
 }
 
 /// A sale to make.

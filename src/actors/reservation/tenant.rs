@@ -166,6 +166,7 @@ mod tests {
             at: Timestamp::from_micros(0),
             user: "caja-1".into(),
             request_id: "r".into(),
+            trace: None,
             body: Body::SaleCreated { sale, keyed: None },
         };
         (id, Arc::new(event))

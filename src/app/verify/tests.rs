@@ -68,6 +68,7 @@ impl Shop {
             at: Timestamp::from_micros(1_000_000 + self.sequence as i64),
             user: "caja-1".into(),
             request_id: format!("r{}", self.sequence).into(),
+            trace: None,
             body,
         })
     }

@@ -1,7 +1,7 @@
 //! Events and the bus's own messages as AMQP messages: properties, headers, and back.
 //!
 //! An event is its JSON. Its id is the message id, its kind the type; tenant, sequence and request are in headers so
-//! that a person can find it. What happened to it on the way is in headers too, so that a crash forgets no failure.
+//! that a person can find it, W3C trace context so that a consumer can go on with the trace. What happened to it on the way is in headers too, so that a crash forgets no failure.
 
 use super::names::FAILED;
 use crate::domain::event::Event;
@@ -21,6 +21,8 @@ const END: &str = "blend.end";
 const TENANT: &str = "x-tenant";
 const SEQUENCE: &str = "x-sequence";
 const REQUEST: &str = "x-request-id";
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 const GROUP: &str = "x-group";
 const ATTEMPTS: &str = "x-attempts";
 const FIRST_FAILURE: &str = "x-first-failure";
@@ -135,6 +137,10 @@ pub fn event(event: &Event, history: &History, partition_key: Option<&str>) -> B
     headers
         .insert(SEQUENCE.into(), AMQPValue::LongLongInt(i64::try_from(event.sequence).unwrap_or(i64::MAX)));
     headers.insert(REQUEST.into(), long(&event.request_id));
+    headers.insert(TRACEPARENT.into(), long(&event.traceparent()));
+    if let Some(state) = event.trace.as_ref().and_then(|trace| trace.state()) {
+        headers.insert(TRACESTATE.into(), long(state));
+    }
     if let Some(key) = partition_key {
         headers.insert("BCC".into(), AMQPValue::FieldArray(FieldArray::from(vec![long(key)])));
     }

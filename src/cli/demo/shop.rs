@@ -109,7 +109,7 @@ impl Shop {
 }
 
 fn caller() -> Caller {
-    Caller { user: "demo".into(), request_id: "demo".into() }
+    Caller { user: "demo".into(), request_id: "demo".into(), trace: None }
 }
 
 async fn create(shards: &Shards) -> anyhow::Result<Tenant> {

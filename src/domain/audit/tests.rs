@@ -35,6 +35,7 @@ fn moved(sequence: u64, delta: i64) -> Event {
         at: Timestamp::from_micros(5),
         user: "u".into(),
         request_id: "r".into(),
+        trace: None,
         body: Body::StockMoved { kind: MovementKind::Adjustment, reference: "x".into(), movements },
     }
 }

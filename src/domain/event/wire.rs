@@ -11,6 +11,7 @@ use crate::domain::ids::{EventId, LocationId, SaleId, TenantId, UnitId};
 use crate::domain::sale::{PaymentMethod, Sale, SaleLine};
 use crate::domain::tenant::{Location, Tenant};
 use crate::domain::time::Timestamp;
+use crate::domain::trace::TraceContext;
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, sync::Arc};
 use uuid::Uuid;
@@ -46,6 +47,11 @@ struct Header<'a> {
     usuario_id: Cow<'a, str>,
     #[serde(borrow)]
     request_id: Cow<'a, str>,
+    /// Both only where the request came with a trace: else it follows from the request's id.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    traceparent: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    tracestate: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize)]
@@ -159,6 +165,8 @@ impl Event {
             timestamp: self.at,
             usuario_id: Cow::Borrowed(&self.user),
             request_id: Cow::Borrowed(&self.request_id),
+            traceparent: self.trace.as_ref().map(|_| Cow::Owned(self.traceparent())),
+            tracestate: self.trace.as_ref().and_then(|trace| trace.state()).map(Cow::Borrowed),
         };
         serde_json::to_writer(buffer, &Outgoing { header, body })
     }
@@ -205,6 +213,10 @@ impl Event {
             at: header.timestamp,
             user: header.usuario_id.into(),
             request_id: header.request_id.into(),
+            trace: header
+                .traceparent
+                .and_then(|parent| TraceContext::parse(&parent, header.tracestate.as_deref()))
+                .map(Arc::new),
             body,
         })
     }
@@ -267,6 +279,7 @@ mod tests {
             at: Timestamp::from_micros(1_767_225_599_000_250),
             user: "cajera \"1\" ñ".into(),
             request_id: "req-1".into(),
+            trace: None,
             body,
         }
     }
@@ -354,6 +367,23 @@ mod tests {
             ["producto_id", "producto_nombre", "producto_sku", "cantidad", "precio_unitario", "subtotal"];
         assert!(line.iter().all(|field| value["items"][0].get(field).is_some()));
         assert!(value["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn an_event_carries_the_trace_of_its_request() {
+        let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut sold = event(sale());
+        sold.trace = TraceContext::parse(given, Some("rojo=1,azul=2")).map(Arc::new);
+        let mut json = Vec::new();
+        sold.encode(&mut json).unwrap();
+        assert_eq!(Event::decode("sales.created", &json).unwrap(), sold);
+        let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(value["traceparent"], sold.traceparent());
+        assert_eq!(value["tracestate"], "rojo=1,azul=2");
+        assert_ne!(sold.traceparent(), given, "what follows is not the caller's own span");
+        // A broken one is no reason to lose a sale.
+        let broken = String::from_utf8(json).unwrap().replace("\"00-4bf9", "\"zz-4bf9");
+        assert_eq!(Event::decode("sales.created", broken.as_bytes()).unwrap().trace, None);
     }
 
     #[test]

@@ -52,7 +52,8 @@ impl Api {
 }
 
 fn caller(principal: &Principal, request: &Request) -> Caller {
-    Caller { user: principal.user.as_str().into(), request_id: request.request_id.as_str().into() }
+    let request_id = request.request_id.as_str().into();
+    Caller { user: principal.user.as_str().into(), request_id, trace: request.trace.clone() }
 }
 
 /// All routes of the program.

@@ -3,6 +3,7 @@
 use super::super::message::{self, Content, History};
 use super::*;
 use crate::domain::time::Timestamp;
+use crate::domain::trace::TraceContext;
 
 #[test]
 fn d31_an_event_has_its_id_kind_and_place_beside_its_json() {
@@ -15,9 +16,36 @@ fn d31_an_event_has_its_id_kind_and_place_beside_its_json() {
     assert_eq!((*properties.delivery_mode(), *properties.timestamp()), (Some(2), Some(1_767_225_600)));
     let headers = properties.headers().as_ref().unwrap().inner();
     let names: Vec<_> = headers.keys().map(ToString::to_string).collect();
-    assert_eq!(names, ["BCC", "x-request-id", "x-sequence", "x-tenant"]);
+    assert_eq!(names, ["BCC", "traceparent", "x-request-id", "x-sequence", "x-tenant"]);
     let body = message::body(&event).unwrap();
     assert!(matches!(message::read(&properties, &body), Content::Event(read) if read == event));
+}
+
+#[test]
+fn a_message_has_the_trace_of_its_event_even_after_a_retry() {
+    let mut shop = Shop::new(1);
+    let header = |event: &Event, history: &History, name: &str| {
+        let properties = message::event(event, history, None);
+        match properties.headers().as_ref().unwrap().inner().get(name) {
+            Some(lapin::types::AMQPValue::LongString(text)) => Some(text.to_string()),
+            _ => None,
+        }
+    };
+    let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut event = Arc::unwrap_or_clone(shop.sold(1));
+    event.trace = TraceContext::parse(given, Some("rojo=1")).map(Arc::new);
+    let retried = History::default().failed(Timestamp::from_micros(1), "why");
+    for history in [History::default(), retried] {
+        let parent = header(&event, &history, "traceparent").unwrap();
+        assert_eq!(parent, event.traceparent());
+        assert!(parent.starts_with(&given[..36]) && parent.ends_with("-01"), "{parent}");
+        assert_eq!(header(&event, &history, "tracestate").as_deref(), Some("rojo=1"));
+    }
+    // Where the request came without one it begins the trace.
+    let event = shop.sold(1);
+    let parent = header(&event, &History::default(), "traceparent").unwrap();
+    assert_eq!(parent[3..35], event.trace_id().to_string());
+    assert_eq!(header(&event, &History::default(), "tracestate"), None);
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! A trace goes from the till through logs and event to whoever listens at the broker.
+
+use super::Servers;
+use crate::support::api::CHECKOUT;
+use crate::support::shop::PLAIN;
+use crate::support::{PATIENCE, eventually};
+use futures_util::StreamExt as _;
+use hyper::Method;
+use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Connection, ConnectionProperties, Consumer};
+use tokio::time::timeout;
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+/// Somebody else's queue of sales.
+async fn listener(url: &str) -> (Connection, Consumer) {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let (options, none) = (QueueDeclareOptions::default(), FieldTable::default);
+    let queue = channel.queue_declare("queue.analytics".into(), options, none()).await.unwrap();
+    let (name, bind) = (queue.name().clone(), QueueBindOptions::default());
+    channel
+        .queue_bind(name.clone(), "blend_events".into(), "sales.created".into(), bind, none())
+        .await
+        .unwrap();
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let consumer = channel.basic_consume(name, "".into(), options, none()).await.unwrap();
+    (connection, consumer)
+}
+
+/// Its headers as texts, and its JSON.
+async fn heard(consumer: &mut Consumer) -> (impl Fn(&str) -> Option<String> + use<>, serde_json::Value) {
+    let delivery = timeout(PATIENCE, consumer.next()).await.unwrap().unwrap().unwrap();
+    let headers = delivery.properties.headers().clone().unwrap();
+    let text = move |name: &str| match headers.inner().get(name) {
+        Some(AMQPValue::LongString(text)) => Some(text.to_string()),
+        _ => None,
+    };
+    (text, serde_json::from_slice(&delivery.data).unwrap())
+}
+
+#[tokio::test]
+async fn a_trace_goes_from_the_till_to_whoever_listens_to_sales() {
+    let servers = Servers::start().await;
+    let shop = servers.shop(1_000).await;
+    let (_connection, mut consumer) = listener(&servers.rabbitmq.url()).await;
+    let given = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let traced = [("traceparent", given.as_str()), ("tracestate", "rojo=1"), ("x-request-id", "caja-7:1")];
+    let sold = shop.till.send(Method::POST, CHECKOUT, &traced, shop.basket(&[(PLAIN, "1")])).await.unwrap();
+    assert_eq!(sold.status, 201, "{sold:?}");
+    let (header, event) = heard(&mut consumer).await;
+    let parent = header("traceparent").unwrap();
+    assert!(parent.starts_with(&format!("00-{TRACE}-")) && parent.ends_with("-01"), "{parent}");
+    assert_ne!(parent, given, "who listens continues from the event");
+    assert_eq!(header("tracestate").as_deref(), Some("rojo=1"));
+    assert_eq!(header("x-request-id").as_deref(), Some("caja-7:1"));
+    assert_eq!((&event["traceparent"], &event["tracestate"]), (&parent.into(), &"rojo=1".into()));
+
+    // Without a trace, or with a broken one, the request begins one: its id is the request's.
+    let sold =
+        shop.till.send(Method::POST, CHECKOUT, &[("traceparent", "00-nada")], shop.basket(&[(PLAIN, "1")]));
+    let sold = sold.await.unwrap();
+    let (header, event) = heard(&mut consumer).await;
+    let trace = sold.header("x-request-id").unwrap().replace('-', "");
+    assert_eq!(header("traceparent").unwrap()[3..35], trace);
+    assert_eq!(event.get("traceparent"), None);
+
+    // What is refused can be found by both names in the log.
+    let refused =
+        shop.till.send(Method::POST, CHECKOUT, &traced, shop.basket(&[(PLAIN, "5000")])).await.unwrap();
+    assert_eq!(refused.status, 400);
+    eventually("the refusal is logged", async || {
+        let log = shop.server.stderr();
+        log.lines().any(|line| line.contains("request_id=caja-7:1") && line.contains(TRACE)).then_some(())
+    })
+    .await;
+    shop.close().await;
+}
