@@ -21,7 +21,10 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -97,14 +100,19 @@ impl Answer {
 /// Where to send requests and how long to wait; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
-    target: Arc<Target>,
+    /// At least one.
+    targets: Arc<[Target]>,
+    /// Connections made so far.
+    made: Arc<AtomicUsize>,
     timeout: Duration,
 }
 
 impl HttpClient {
-    /// For a server at `http://host[:port][/prefix]`.
-    pub fn new(base_url: &str) -> Result<Self, ClientError> {
-        Ok(Self { target: Arc::new(Target::parse(base_url)?), timeout: DEFAULT_TIMEOUT })
+    /// For a server at `http://host[:port][/prefix]`, or for several that do the same, with commas between them:
+    /// connections are spread over them, and one that finds its server away or unable goes on to the next.
+    pub fn new(base_urls: &str) -> Result<Self, ClientError> {
+        let targets: Vec<_> = base_urls.split(',').map(Target::parse).collect::<Result<_, _>>()?;
+        Ok(Self { targets: targets.into(), made: Arc::default(), timeout: DEFAULT_TIMEOUT })
     }
 
     /// Waits this long for each answer.
@@ -114,14 +122,10 @@ impl HttpClient {
         self
     }
 
-    /// The server this client talks to.
-    pub fn target(&self) -> &Target {
-        &self.target
-    }
-
     /// A connection of its own. It is opened by the first request, and again when it was lost.
     pub fn connection(&self) -> Connection {
-        Connection { target: Arc::clone(&self.target), timeout: self.timeout, socket: None }
+        let at = self.made.fetch_add(1, Ordering::Relaxed) % self.targets.len().max(1);
+        Connection { targets: Arc::clone(&self.targets), at, timeout: self.timeout, socket: None }
     }
 
     /// One request on a connection of its own: for callers that ask once.
@@ -139,7 +143,9 @@ impl HttpClient {
 
 /// One keep-alive connection: one request at a time, reconnecting when needed.
 pub struct Connection {
-    target: Arc<Target>,
+    targets: Arc<[Target]>,
+    /// Which of them it goes to.
+    at: usize,
     timeout: Duration,
     socket: Option<Socket>,
 }
@@ -148,7 +154,8 @@ impl Connection {
     /// Sends one request and reads the whole answer.
     ///
     /// A request is sent once. Only when a kept-alive socket turned out to be closed *before any of it was written*
-    /// is it sent again on a new socket, because then the server cannot have seen it.
+    /// is it sent again on a new socket, because then the server cannot have seen it. Of several servers the next one
+    /// gets the next request when this one did not answer or answered 503.
     pub async fn request(
         &mut self,
         method: Method,
@@ -157,12 +164,34 @@ impl Connection {
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
     ) -> Result<Answer, ClientError> {
+        let result = self.ask(method, path, token, headers, body).await;
+        let unable = match &result {
+            Ok(answer) => answer.status == StatusCode::SERVICE_UNAVAILABLE,
+            Err(error) => {
+                matches!(error, ClientError::Connect(..) | ClientError::Timeout(..) | ClientError::Broken(..))
+            }
+        };
+        if unable && self.targets.len() > 1 {
+            (self.at, self.socket) = ((self.at + 1) % self.targets.len(), None);
+        }
+        result
+    }
+
+    async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        token: Option<&Bearer>,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Result<Answer, ClientError> {
         let request = self.build(method, path, token, headers, body)?;
+        let target = &self.targets[self.at];
         // Taken out, so that a caller that drops this future (or a timeout) also drops the socket: the answer to
         // an abandoned request must never be read as the answer to the next one.
         let kept = self.socket.take();
-        let Ok(done) = timeout(self.timeout, exchange(&self.target, kept, request)).await else {
-            return Err(ClientError::Timeout(self.target.authority().to_owned(), self.timeout));
+        let Ok(done) = timeout(self.timeout, exchange(target, kept, request)).await else {
+            return Err(ClientError::Timeout(target.authority().to_owned(), self.timeout));
         };
         let (answer, socket) = done?;
         self.socket = socket;
@@ -182,7 +211,8 @@ impl Connection {
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
-        let uri: Uri = match self.target.prefix() {
+        let target = &self.targets[self.at];
+        let uri: Uri = match target.prefix() {
             "" => path.parse(),
             prefix => format!("{prefix}{path}").parse(),
         }
@@ -193,7 +223,7 @@ impl Connection {
         *request.uri_mut() = uri;
         let map = request.headers_mut();
         map.reserve(headers.len() + 3);
-        map.insert(HOST, self.target.host_header().clone());
+        map.insert(HOST, target.host_header().clone());
         if let Some(token) = token {
             map.insert(AUTHORIZATION, token.header().clone());
         }

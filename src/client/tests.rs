@@ -1,7 +1,6 @@
 //! The client against small servers that behave, hang up, stall or talk nonsense.
 
 use super::*;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -131,4 +130,23 @@ fn error_codes_are_found_in_error_bodies_only() {
     assert_eq!(answer(body).error_code().as_deref(), Some("stock_insuficiente"));
     assert_eq!(answer("{}").error_code(), None);
     assert_eq!(answer("<html>").error_code(), None);
+}
+
+#[tokio::test]
+async fn of_several_servers_the_next_is_asked_when_one_is_away_or_unable() {
+    const UNABLE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+    let (well, _) = canned(&[OK, OK, OK, OK]).await;
+    let (unable, _) = canned(&[UNABLE, UNABLE, UNABLE]).await;
+    let client = HttpClient::new(&format!("{well}, {unable},http://127.0.0.1:1")).unwrap();
+    let (mut first, mut second, mut third) = (client.connection(), client.connection(), client.connection());
+    assert_eq!(get(&mut first).await.unwrap().status, 200);
+    assert_eq!(get(&mut first).await.unwrap().status, 200, "it stays where it is well");
+    drop(first); // this server has one socket at a time
+    assert_eq!(get(&mut second).await.unwrap().status, 503, "what it says is told");
+    assert!(matches!(get(&mut second).await, Err(ClientError::Connect(..))));
+    assert_eq!(get(&mut second).await.unwrap().status, 200);
+    drop(second);
+    assert!(matches!(get(&mut third).await, Err(ClientError::Connect(..))));
+    assert_eq!(get(&mut third).await.unwrap().status, 200, "after the last comes the first");
+    assert!(HttpClient::new("http://a,").is_err());
 }

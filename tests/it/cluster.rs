@@ -1,13 +1,18 @@
 //! Over PostgreSQL, RabbitMQ and Redis: the same laws, whichever of them dies.
 
 mod deaths;
+mod moments;
 mod outages;
 mod standby;
+mod torture;
+mod tracing;
+mod weather;
 
 use crate::servers::postgres::Postgres;
 use crate::servers::rabbitmq::RabbitMq;
 use crate::servers::redis::RedisServer;
 use crate::support::process::Blend;
+use crate::support::proxy::Proxy;
 use crate::support::shop::{PLAIN, Shop, catalogue};
 use crate::support::tills::Tills;
 
@@ -20,6 +25,19 @@ struct Servers {
     rabbitmq: RabbitMq,
     redis: RedisServer,
 }
+
+/// What stands between a node and each of them.
+struct Proxies {
+    redis: Proxy,
+    rabbitmq: Proxy,
+    postgres: Proxy,
+}
+
+/// Which of them.
+type Way = fn(&Proxies) -> &Proxy;
+const REDIS: Way = |proxies| &proxies.redis;
+const RABBITMQ: Way = |proxies| &proxies.rabbitmq;
+const POSTGRES: Way = |proxies| &proxies.postgres;
 
 impl Servers {
     async fn start() -> Self {
@@ -36,6 +54,28 @@ impl Servers {
             ("REDIS_URL", &self.redis.url()),
             ("BLEND_AUTH__JWT_SECRET", SECRET),
         ])
+    }
+
+    /// A node that reaches them through these proxies only, and soon gives up on what does not answer.
+    async fn node_behind_proxies(&self) -> (Blend, Proxies) {
+        let proxies = Proxies {
+            redis: Proxy::before(self.redis.port()).await,
+            rabbitmq: Proxy::before(self.rabbitmq.port()).await,
+            postgres: Proxy::before(self.postgres.port).await,
+        };
+        let mut node = self.node();
+        for (name, value) in [
+            ("DATABASE_URL", &*proxies.postgres.through(&self.postgres.url("postgres"))),
+            ("RABBITMQ_URL", &*proxies.rabbitmq.through(&self.rabbitmq.url())),
+            ("REDIS_URL", &*proxies.redis.through(&self.redis.url())),
+            ("BLEND_STOCK__TIMEOUT_MS", "1000"),
+            ("BLEND_BUS__CONFIRM_TIMEOUT_SECS", "2"),
+            ("BLEND_LEDGER__TIMEOUT_SECS", "2"),
+            ("BLEND_SERVER__ANSWER_TIMEOUT_SECS", "2"),
+        ] {
+            node.set(name, value);
+        }
+        (node, proxies)
     }
 
     async fn shop(&self, stock: u32) -> Shop {

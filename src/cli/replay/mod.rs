@@ -50,7 +50,7 @@ const READ_AHEAD: usize = 8;
 pub struct ReplayArgs {
     /// Baskets: a CSV `basket,store,at,sku,quantity` sorted by time, plain or gzipped.
     pub file: PathBuf,
-    /// Server to sell at.
+    /// Server to sell at; several nodes of one installation with commas between them.
     #[arg(long, env = "BLEND_URL", default_value = "http://127.0.0.1:8080")]
     pub url: String,
     /// Bearer token of the tenant.

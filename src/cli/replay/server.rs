@@ -3,13 +3,16 @@
 use crate::client::{Answer, Bearer, ClientError, Connection, HttpClient};
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use std::{collections::HashMap, sync::Arc};
 use uuid::Uuid;
 
 /// Products a page, the most the server gives.
 const PAGE: usize = 500;
+
+/// How often a page is asked for.
+const TRIES: u32 = 4;
 
 /// Ids by code.
 #[derive(Debug, Default)]
@@ -72,13 +75,18 @@ pub async fn load(client: &HttpClient, token: &Bearer) -> anyhow::Result<Arc<Sho
 }
 
 async fn get(connection: &mut Connection, path: &str, token: &Bearer) -> anyhow::Result<Answer> {
-    let answer = connection.request(Method::GET, path, Some(token), &[], Bytes::new()).await;
-    let answer = match answer {
-        // A server that was restarted a moment ago: reading twice does no harm.
-        Err(ClientError::Broken(..)) => {
-            connection.request(Method::GET, path, Some(token), &[], Bytes::new()).await?
+    let mut tries = 1;
+    let answer = loop {
+        let answer = connection.request(Method::GET, path, Some(token), &[], Bytes::new()).await;
+        // A server that was restarted a moment ago, or of several one that cannot: reading again does no harm.
+        let again = match &answer {
+            Ok(answer) => answer.status == StatusCode::SERVICE_UNAVAILABLE,
+            Err(error) => matches!(error, ClientError::Broken(..) | ClientError::Connect(..)),
+        };
+        if !again || tries == TRIES {
+            break answer?;
         }
-        answer => answer?,
+        tries += 1;
     };
     if !answer.status.is_success() {
         let code = answer.error_code().unwrap_or_default();

@@ -2,17 +2,29 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// IT_SEED, or else the clock's.
+pub fn seed() -> u64 {
+    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
+    wish("IT_SEED").map_or_else(clock, |seed| seed.parse().expect("IT_SEED is a number above 0"))
+}
+
+/// What whoever runs the tests wants to be different.
+pub fn wish(name: &str) -> Option<String> {
+    let given = std::env::vars_os().find(|(other, _)| other == name);
+    given.map(|(_, value)| value.to_string_lossy().into_owned())
+}
+
 /// Numbers that look random and can be had again: xorshift64* (Vigna, 2016).
 pub struct Dice(u64);
 
 impl Dice {
     /// From IT_SEED, to have a run again, or from the clock.
     pub fn new() -> Self {
-        let given = std::env::vars_os().find(|(name, _)| name == "IT_SEED");
-        let given =
-            given.map(|(_, seed)| seed.to_string_lossy().parse().expect("IT_SEED is a number above 0"));
-        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
-        let seed = given.unwrap_or_else(clock);
+        Self::of(seed())
+    }
+
+    /// From a seed above 0.
+    pub fn of(seed: u64) -> Self {
         eprintln!("the moments of the kills come from IT_SEED={seed}");
         Self(seed)
     }

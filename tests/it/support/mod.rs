@@ -4,6 +4,7 @@ pub mod api;
 pub mod dice;
 pub mod ledger;
 pub mod process;
+pub mod proxy;
 pub mod shop;
 pub mod tills;
 

@@ -108,14 +108,20 @@ impl Blend {
     }
 
     /// Runs any command to its end, or kills it.
-    pub async fn run(&self, mut command: Command) -> Ran {
+    pub async fn run(&self, command: Command) -> Ran {
+        self.begin(command).ended().await
+    }
+
+    /// Begins a command that goes on for a while.
+    pub fn begin_command(&self, args: &[&str]) -> Running {
+        self.begin(self.program(args))
+    }
+
+    fn begin(&self, mut command: Command) -> Running {
         let (out, err) = (self.scratch("stdout"), self.scratch("stderr"));
         let (stdout, stderr) = (File::create(&out).unwrap(), File::create(&err).unwrap());
         let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().unwrap();
-        let mut child = Ended(child);
-        let status = eventually("the command ends", async || child.0.try_wait().unwrap()).await;
-        let read = |path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
-        Ran { code: status.code(), stdout: read(out), stderr: read(err) }
+        Running { child: Ended(child), out, err }
     }
 
     /// Serves on a free port.
@@ -132,9 +138,13 @@ impl Blend {
 
     /// Serves beside another node, which sells; this one says where it listens only once it sells itself.
     pub async fn stand_by(&self) -> Server {
-        let address = format!("127.0.0.1:{}", crate::servers::free_port());
-        let command = self.program(&["serve", "--listen", &address]);
-        Server::listening(command, self.scratch("server.log"), address).await
+        self.serve_at(&format!("127.0.0.1:{}", crate::servers::free_port())).await
+    }
+
+    /// Serves at an address, whether or not it sells there.
+    pub async fn serve_at(&self, address: &str) -> Server {
+        let command = self.program(&["serve", "--listen", address]);
+        Server::listening(command, self.scratch("server.log"), address.to_owned()).await
     }
 
     /// Creates a tenant.
@@ -182,6 +192,38 @@ pub fn program(args: &[&str]) -> Command {
     }
     command.args(args);
     command
+}
+
+/// A command that has not ended yet.
+pub struct Running {
+    child: Ended,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Running {
+    /// What Ctrl-C does.
+    pub fn interrupt(&self) {
+        signal("INT", self.child.0.id());
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_over(&mut self) -> bool {
+        self.child.0.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end.
+    pub async fn ended(mut self) -> Ran {
+        let status = eventually("the command ends", async || self.child.0.try_wait().unwrap()).await;
+        let read = |path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        Ran { code: status.code(), stdout: read(&self.out), stderr: read(&self.err) }
+    }
+}
+
+/// Sends a signal, by name, to a process.
+pub fn signal(name: &str, pid: u32) {
+    let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status().unwrap();
+    assert!(status.success(), "kill -{name} {pid}: {status}");
 }
 
 /// A child that does not outlive its owner.
@@ -244,11 +286,14 @@ impl Server {
         timeout(PATIENCE, self.stdout.recv()).await.unwrap().expect("the server said no more")
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.0.id()
+    }
+
     /// Sends a signal, by name.
     pub fn signal(&self, name: &str) {
-        let pid = self.child.0.id();
-        let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status().unwrap();
-        assert!(status.success(), "kill -{name} {pid}: {status}");
+        signal(name, self.child.0.id());
     }
 
     /// Waits until it has ended.
