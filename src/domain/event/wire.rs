@@ -206,6 +206,7 @@ impl Event {
                 Body::StockMoved { kind: body.tipo, reference: body.referencia.into(), movements }
             }
         };
+        let trace = |parent: Cow<'_, str>| TraceContext::parse(&parent, header.tracestate.as_deref());
         Ok(Self {
             id: header.event_id,
             tenant: header.tienda_id,
@@ -213,10 +214,7 @@ impl Event {
             at: header.timestamp,
             user: header.usuario_id.into(),
             request_id: header.request_id.into(),
-            trace: header
-                .traceparent
-                .and_then(|parent| TraceContext::parse(&parent, header.tracestate.as_deref()))
-                .map(Arc::new),
+            trace: header.traceparent.and_then(trace).map(Arc::new),
             body,
         })
     }
