@@ -8,7 +8,7 @@
 //! ```text
 //! domain <- ports <- resilience            config, telemetry: leaves
 //!            ^
-//!    adapters (stock, bus, store)          never import each other, actors or http
+//!    adapters (stock, bus, store, channels) never import each other, actors or http
 //!            ^
 //!          actors        import ports and domain, never an adapter
 //!            ^
@@ -20,6 +20,7 @@
 pub mod actors;
 pub mod app;
 pub mod bus;
+pub mod channels;
 pub mod cli;
 pub mod client;
 pub mod config;

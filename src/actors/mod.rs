@@ -4,8 +4,12 @@
 //! |---|---|---|---|
 //! | `journal` | the journal's writing end | 1,024 appends | reopens the log |
 //! | `reservation-N` | hot stock, catalogue and keys of the tenants of one shard | 4,096 asks | rebuilds from ledger and journal |
+//! | `channels` | the connections to marketplaces and their groups on the bus | 256 asks | starts every channel anew |
+//! | `shopify-*`, `meli-*` | one connection: its client and what its items show | 64 asks | compares everything anew |
 //! | `ledger` | the ledger's writing end and its place on the bus | 16 | goes on behind the last confirmed event |
 
+pub mod channel;
+pub mod channels;
 pub mod journal_writer;
 pub mod kit;
 pub mod ledger_writer;

@@ -1,14 +1,21 @@
 //! Which adapter serves which port, as the settings say.
 
 use super::data_dir::{DataDir, journal_file, ledger_file};
+use crate::actors::channels::Feeds;
 use crate::bus::journal::audit::JournalFacts;
 use crate::bus::journal::{Journal, JournalSettings};
 use crate::bus::rabbitmq::audit::BrokerFacts;
 use crate::bus::rabbitmq::{QueueType, RabbitBus, RabbitSettings};
+use crate::channels;
+use crate::channels::meli::{Budget, Meli};
+use crate::channels::shopify::{Install, Shopify};
 use crate::config::{self, Config, Hidden};
+use crate::domain::channel::ChannelKind;
 use crate::ports::audit::{BusFactSource, LedgerFactSource};
 use crate::ports::bus::{EventFeed, EventHistory, EventLog, LEDGER_GROUP};
+use crate::ports::channel::{Installer, Marketplace, OpenMarketplace};
 use crate::ports::clock::{SharedClock, SystemClock};
+use crate::ports::dead_letters::DeadLetters;
 use crate::ports::ledger::{LedgerReader, LedgerStore};
 use crate::ports::stock::{HotStock, NewStock};
 use crate::ports::{Open, PortError};
@@ -17,6 +24,7 @@ use crate::stock::memory::MemoryStock;
 use crate::stock::redis::{RedisHome, RedisSettings};
 use crate::store::postgres::{self, PostgresSettings};
 use crate::store::sqlite;
+use crate::store::sqlite::channels::Channels;
 use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +37,8 @@ pub struct Adapters {
     pub bus: Bus,
     pub ledger: Ledger,
     pub new_stock: NewStock,
+    /// What is remembered of the connections to marketplaces.
+    pub channels: Channels,
     /// What was wrong with the embedded files when they were opened.
     pub findings: Vec<String>,
 }
@@ -65,7 +75,8 @@ impl Adapters {
             Some(settings) => Ledger::Postgres(Box::new(postgres::Ledger::open(&settings).await?)),
             None => Ledger::Sqlite(sqlite::Ledger::open(&data_dir.ledger()).await?),
         };
-        Ok(Self { bus, ledger, new_stock: stock(config).await?, findings })
+        let channels = Channels::open(&data_dir.channels()).await?;
+        Ok(Self { bus, ledger, new_stock: stock(config).await?, channels, findings })
     }
 }
 
@@ -83,6 +94,24 @@ impl Bus {
         match self {
             Self::Journal(journal) => journal.feed(LEDGER_GROUP),
             Self::RabbitMq(bus) => bus.feed_while_writing(LEDGER_GROUP),
+        }
+    }
+
+    /// Opens the reading ends of the marketplaces' groups. The broker has none yet: channels compare everything often.
+    pub fn channel_feeds(&self) -> Feeds {
+        match self {
+            Self::Journal(journal) => {
+                ChannelKind::ALL.iter().map(|kind| (*kind, journal.feed(kind.group()))).collect()
+            }
+            Self::RabbitMq(_) => Vec::new(),
+        }
+    }
+
+    /// Events that were given up.
+    pub fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        match self {
+            Self::Journal(journal) => Arc::new(journal.clone()),
+            Self::RabbitMq(bus) => Arc::new(bus.clone()),
         }
     }
 
@@ -177,6 +206,31 @@ pub async fn ledger_facts(config: &Config) -> anyhow::Result<Box<dyn LedgerFactS
 
 fn uncheckable(config: &Config) -> String {
     format!("{} cannot be checked", config.data_dir.display())
+}
+
+/// Makes the client of a connection.
+pub fn marketplaces(config: &Config) -> anyhow::Result<OpenMarketplace> {
+    let (http, shopify_url) = (channels::http::client()?, config.channels.shopify_url.clone());
+    // MercadoLibre counts per app, whichever seller it is for.
+    let (meli_url, budget) = (config.channels.meli_url.clone(), Arc::new(Budget::default()));
+    Ok(Arc::new(move |connection, credentials| match connection.kind {
+        ChannelKind::Shopify => {
+            let shop = Shopify::open(http.clone(), &shopify_url, connection, credentials)?;
+            Ok(Box::new(shop) as Box<dyn Marketplace>)
+        }
+        ChannelKind::Meli => {
+            let seller = Meli::open(http.clone(), &meli_url, budget.clone(), connection, credentials)?;
+            Ok(Box::new(seller) as Box<dyn Marketplace>)
+        }
+    }))
+}
+
+/// Connects shops by way of their owners.
+pub fn installer(config: &Config) -> anyhow::Result<Arc<dyn Installer>> {
+    let settings = &config.channels;
+    let (id, secret) = (&settings.shopify_client_id, settings.shopify_client_secret.reveal());
+    let http = channels::http::client()?;
+    Ok(Arc::new(Install::new(http, &settings.shopify_url, id, secret, &settings.public_url)))
 }
 
 async fn stock(config: &Config) -> anyhow::Result<NewStock> {

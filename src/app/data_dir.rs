@@ -108,6 +108,11 @@ impl DataDir {
         journal_file(&self.path)
     }
 
+    /// The file of the connections to marketplaces.
+    pub fn channels(&self) -> PathBuf {
+        self.path.join("channels.db")
+    }
+
     /// The ledger's file.
     pub fn ledger(&self) -> PathBuf {
         ledger_file(&self.path)

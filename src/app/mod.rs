@@ -9,6 +9,8 @@ pub mod verify;
 
 pub use serve::{Serving, authenticator, serve};
 
+use crate::actors::channel;
+use crate::actors::channels::{self, ChannelManager, Channels};
 use crate::actors::journal_writer::{self, JournalHandle, JournalWriter};
 use crate::actors::kit::{
     Drain, Handle, Place, Registry, RestartPolicy, ShutdownReport, Spec, Strategy, Supervisor, Watchdog,
@@ -16,14 +18,17 @@ use crate::actors::kit::{
 };
 use crate::actors::ledger_writer::{self, LedgerWriter};
 use crate::actors::reservation::{self, Ports, Reservation, Shards, Unbooked};
+use crate::channels::vault::Keyring;
 use crate::config::Config;
 use crate::domain::decimal::Quantity;
 use crate::ports::clock::SharedClock;
+use crate::ports::dead_letters::DeadLetters;
 use crate::ports::ledger::LedgerReader;
 use crate::ports::stock::NewStock;
 use crate::resilience::circuit_breaker::{BreakerPolicy, CircuitBreaker};
 use crate::store::guarded::GuardedReader;
-use adapters::{Adapters, Bus, Ledger};
+use crate::store::sqlite;
+use adapters::{Adapters, Bus, Ledger, installer, marketplaces};
 use anyhow::Context as _;
 use data_dir::DataDir;
 use std::sync::Arc;
@@ -53,6 +58,12 @@ pub struct Engine {
     pub registry: Registry,
     /// The shards.
     pub shards: Shards,
+    /// The connections to marketplaces.
+    pub channels: Channels,
+    /// Events that were given up.
+    pub dead_letters: Arc<dyn DeadLetters>,
+    channels_supervisor: Supervisor,
+    channel_store: sqlite::channels::Channels,
     /// The bus.
     bus: Bus,
     /// What was wrong with the embedded files when they were opened.
@@ -73,7 +84,7 @@ impl Engine {
     /// Opens the files and starts the actors. Must run on a thread of an actix `System`. The shards rebuild
     /// themselves; what they are asked meanwhile waits.
     pub async fn start(config: &Config, data_dir: &DataDir, clock: SharedClock) -> anyhow::Result<Self> {
-        let Adapters { bus, ledger, new_stock, findings } =
+        let Adapters { bus, ledger, new_stock, channels: channel_store, findings } =
             Adapters::open(config, data_dir, clock.clone()).await?;
         for finding in &findings {
             tracing::error!("{finding}");
@@ -111,10 +122,17 @@ impl Engine {
             Place::OwnThread,
             move || LedgerWriter::new(open_feed.clone(), open_store.clone(), tell.clone()),
         );
+        let channels_supervisor = root.child("marketplaces", Strategy::OneForOne, GRANTS);
+        let channels =
+            start_channels(config, &channels_supervisor, &shards, &channel_store, clock.clone(), &bus)?;
         let watchdogs = watchdogs(config, &registry)?;
         Ok(Self {
             registry,
             shards,
+            channels,
+            dead_letters: bus.dead_letters(),
+            channels_supervisor,
+            channel_store,
             bus,
             findings,
             ledger_circuit,
@@ -164,6 +182,8 @@ impl Engine {
 
     /// Drains shards, journal and ledger in this order, and ends the actors.
     pub async fn stop(self, deadline: Duration) -> ShutdownReport {
+        // What they have under way is found again by comparing.
+        self.channels_supervisor.stop().await;
         if self.bus.is_remote() {
             self.booked().await;
         }
@@ -171,7 +191,7 @@ impl Engine {
             self.shards.handles().iter().map(|shard| shard as &dyn Drain).collect();
         order.extend([&self.journal_writer as &dyn Drain, &self.ledger_writer]);
         let report = shutdown(&self.root, &order, deadline).await;
-        for closed in [self.bus.close().await, self.ledger.close().await] {
+        for closed in [self.bus.close().await, self.ledger.close().await, self.channel_store.close().await] {
             if let Err(error) = closed {
                 tracing::warn!(%error, "a file was left with its write-ahead log; the next start takes it in");
             }
@@ -204,6 +224,39 @@ fn start_shards(
         }));
     }
     Ok(Shards::new(handles, Duration::from_secs(config.server.answer_timeout_secs)))
+}
+
+/// Channels live on a thread of their own: no till waits while a marketplace's answer is taken apart.
+fn start_channels(
+    config: &Config,
+    supervisor: &Supervisor,
+    shards: &Shards,
+    store: &sqlite::channels::Channels,
+    clock: SharedClock,
+    bus: &Bus,
+) -> anyhow::Result<Channels> {
+    let settings = &config.channels;
+    let ports = channel::Ports {
+        store: Arc::new(store.clone()),
+        vault: Arc::new(Keyring::parse(settings.keys.reveal())?),
+        open: marketplaces(config)?,
+        shards: shards.clone(),
+        clock,
+    };
+    let feeds = bus.channel_feeds();
+    // Who hears of nothing compares often.
+    let sweep = if feeds.is_empty() { 1 } else { settings.sweep_secs };
+    let pace = channel::Pace {
+        window: Duration::from_millis(settings.window_ms),
+        sweep: Duration::from_secs(sweep),
+        reconcile: Duration::from_secs(settings.reconcile_secs),
+    };
+    let below = supervisor.clone();
+    let installer = installer(config)?;
+    let spec = Spec::new("channels", channels::CAPACITY).restart(channels::POLICY);
+    Ok(Channels::new(supervisor.start(spec, Place::OwnThread, move || {
+        ChannelManager::new(ports.clone(), pace, feeds.clone(), installer.clone(), below.clone())
+    })))
 }
 
 fn watchdogs(config: &Config, registry: &Registry) -> anyhow::Result<Vec<Watchdog>> {

@@ -123,6 +123,7 @@ fn api(
     let breaker = engine.ledger_circuit.clone();
     Ok(Api {
         shards: engine.shards.clone(),
+        channels: engine.channels.clone(),
         authenticator: authenticator(config, data_dir, &engine.clock)?,
         ops: Ops {
             registry: engine.registry.clone(),
@@ -130,6 +131,7 @@ fn api(
             prometheus,
             live: LiveBoard::default(),
             ledger_lag: Box::new(engine.ledger_lag()),
+            dead_letters: engine.dead_letters.clone(),
             findings: engine.findings.clone(),
             circuits: Box::new(move || {
                 breaker.iter().map(|breaker| ("ledger", breaker.state().as_str())).collect()

@@ -6,9 +6,11 @@ use crate::app::data_dir::{Claim, DataDir, Holder};
 use crate::app::{Engine, authenticator};
 use crate::client::{Answer, Bearer, HttpClient};
 use crate::config::Config;
+use crate::domain::dead_letter::DeadLetter;
 use crate::domain::ids::TenantId;
 use crate::domain::import::{Import, ImportCounts};
 use crate::domain::tenant::Tenant;
+use crate::domain::time::Timestamp;
 use crate::http::api::new_tenant;
 use crate::http::{Claims, Role};
 use crate::ports::clock::{Clock as _, SharedClock, SystemClock};
@@ -16,6 +18,7 @@ use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,6 +124,34 @@ impl Access {
         let path = format!("/api/v1/admin/tiendas/{tenant}/cache/warmup");
         let answer = server.request(Method::POST, &path, None).await?;
         Ok(Some(answer.json::<Warmed>()?.productos_cacheados))
+    }
+
+    /// The oldest dead letters.
+    pub async fn dead_letters(&self, most: usize) -> anyhow::Result<Vec<DeadLetter>> {
+        match self {
+            Self::Running(server) => {
+                let path = format!("/api/v1/admin/descartados?limit={most}");
+                let listed: LetterRows = server.request(Method::GET, &path, None).await?.json()?;
+                Ok(listed.descartados.into_iter().map(DeadLetter::from).collect())
+            }
+            Self::Alone(engine, _) => Ok(engine.dead_letters.list(most).await?),
+        }
+    }
+
+    /// Tries these again; says how many of them there still were.
+    pub async fn replay_dead_letters(&self, ids: &[String]) -> anyhow::Result<usize> {
+        #[derive(Deserialize)]
+        struct Replayed {
+            reprocesados: usize,
+        }
+        match self {
+            Self::Running(server) => {
+                let body = serde_json::json!({ "ids": ids, "maximo": ids.len() });
+                let path = "/api/v1/admin/descartados/reprocesar";
+                Ok(server.request(Method::POST, path, Some(&body)).await?.json::<Replayed>()?.reprocesados)
+            }
+            Self::Alone(engine, _) => Ok(engine.dead_letters.replay(ids).await?),
+        }
     }
 
     /// Ends an engine of our own in order: what was accepted is in the ledger then.
@@ -232,5 +263,39 @@ pub struct TenantRow {
 impl From<Tenant> for TenantRow {
     fn from(tenant: Tenant) -> Self {
         Self { id: tenant.id, nombre: tenant.name.to_string(), is_active: tenant.active }
+    }
+}
+
+#[derive(Deserialize)]
+struct LetterRows {
+    descartados: Vec<LetterRow>,
+}
+
+#[derive(Deserialize)]
+struct LetterRow {
+    id: String,
+    consumidor: String,
+    tipo: String,
+    tienda_id: String,
+    intentos: u64,
+    primera_falla: Timestamp,
+    ultima_falla: Timestamp,
+    causa: String,
+    evento: Option<Box<RawValue>>,
+}
+
+impl From<LetterRow> for DeadLetter {
+    fn from(row: LetterRow) -> Self {
+        Self {
+            id: row.id,
+            group: row.consumidor,
+            kind: row.tipo,
+            tenant: row.tienda_id,
+            attempts: row.intentos,
+            first_at: row.primera_falla,
+            last_at: row.ultima_falla,
+            cause: row.causa,
+            payload: row.evento.map(|event| event.get().as_bytes().to_vec()).unwrap_or_default(),
+        }
     }
 }

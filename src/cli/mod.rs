@@ -4,6 +4,7 @@ mod access;
 pub mod basket_csv;
 pub mod catalogue_csv;
 pub mod demo;
+mod dlq;
 mod doctor;
 mod import;
 mod install;
@@ -59,6 +60,12 @@ Examples:
   blend replay --url http://127.0.0.1:8080 --token T baskets.csv.gz
   blend replay --token T baskets.csv --rate 200 --limit 10000 --key-prefix second-run --json";
 
+const DLQ: &str = "\
+Examples:
+  blend dlq ls --data-dir shop
+  blend dlq replay --data-dir shop --cause \"unit # is not known\" --dry-run
+  blend dlq replay --data-dir shop --all --max 10000";
+
 const DOCTOR: &str = "\
 Examples:
   blend doctor --data-dir shop
@@ -103,6 +110,9 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Check the laws on a running or stopped installation.
     Verify(verify::VerifyArgs),
+    /// Look at events that were given up, and try them again.
+    #[command(subcommand, after_help = DLQ)]
+    Dlq(dlq::DlqCommand),
     /// Load hot stock from the ledger again. Never needed: what is lost is rebuilt when it is missed.
     Warmup,
     /// Check every dependency, version, permission and setting, and say what to do.
@@ -161,6 +171,7 @@ async fn command(command: Command, config: Config) -> anyhow::Result<ExitCode> {
         Command::Import(args) => import::run(&args, &config).await,
         Command::Replay(args) => replay::command(&args).await,
         Command::Verify(args) => verify::run(&args, &config).await,
+        Command::Dlq(command) => dlq::run(command, &config).await,
         Command::Warmup => install::warmup(&config).await,
         Command::Doctor(args) => doctor::run(&args, &config).await,
         Command::Healthcheck(args) => install::healthcheck(args, &config).await,

@@ -29,6 +29,8 @@ pub struct Config {
     pub stock: Stock,
     /// The broker.
     pub bus: Bus,
+    /// Marketplaces.
+    pub channels: Channels,
     /// Restarts and freezes.
     pub supervision: Supervision,
     /// Logging.
@@ -120,6 +122,21 @@ pub enum QueueType {
     Auto,
     Quorum,
     Classic,
+}
+
+/// Marketplaces.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channels {
+    pub keys: Hidden,
+    pub public_url: String,
+    pub shopify_url: String,
+    pub shopify_client_id: String,
+    pub shopify_client_secret: Hidden,
+    pub meli_url: String,
+    pub window_ms: u64,
+    pub sweep_secs: u64,
+    pub reconcile_secs: u64,
 }
 
 /// Restarts and freezes.
@@ -257,6 +274,13 @@ impl Config {
         rule(self.ledger.max_connections >= 2, "ledger.max_connections", "must be at least 2")?;
         rule(self.ledger.timeout_secs >= 1, "ledger.timeout_secs", "must be at least 1")?;
         rule(self.stock.timeout_ms >= 10, "stock.timeout_ms", "must be at least 10")?;
+        rule(self.channels.window_ms <= 60_000, "channels.window_ms", "must be at most 60000")?;
+        rule(self.channels.sweep_secs >= 1, "channels.sweep_secs", "must be at least 1")?;
+        rule(self.channels.reconcile_secs >= 1, "channels.reconcile_secs", "must be at least 1")?;
+        let safe = |url: &str| url.starts_with("https://") || url.starts_with("http://127.0.0.1:");
+        let schemes = "must begin with https:// (or http://127.0.0.1: for a simulator)";
+        rule(safe(&self.channels.shopify_url), "channels.shopify_url", schemes)?;
+        rule(safe(&self.channels.meli_url), "channels.meli_url", schemes)?;
         rule(self.bus.prefetch >= 1, "bus.prefetch", "must be at least 1")?;
         rule((1..=64).contains(&self.bus.partitions), "bus.partitions", "must be between 1 and 64")?;
         rule(self.bus.catch_up_timeout_secs >= 1, "bus.catch_up_timeout_secs", "must be at least 1")?;

@@ -44,4 +44,6 @@ ids! {
     SaleId,
     /// One event on the bus.
     EventId,
+    /// A connection to a marketplace.
+    ConnectionId,
 }

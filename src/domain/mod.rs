@@ -4,6 +4,8 @@
 
 pub mod audit;
 pub mod catalogue;
+pub mod channel;
+pub mod dead_letter;
 pub mod decimal;
 pub mod event;
 pub mod idempotency;

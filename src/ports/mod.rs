@@ -2,7 +2,9 @@
 
 pub mod audit;
 pub mod bus;
+pub mod channel;
 pub mod clock;
+pub mod dead_letters;
 pub mod ledger;
 pub mod stock;
 

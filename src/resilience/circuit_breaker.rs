@@ -10,7 +10,7 @@
 //! ```
 
 use metrics::Gauge;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -93,6 +93,14 @@ impl CircuitBreaker {
         Ok(Permit { breaker: self, told: false })
     }
 
+    /// The same leave, to take along.
+    pub fn enter_owned(self: &Arc<Self>) -> Result<OwnedPermit, Duration> {
+        let permit = self.enter()?;
+        // Its fate is the owned one's from here on.
+        std::mem::forget(permit);
+        Ok(OwnedPermit { breaker: self.clone(), told: false })
+    }
+
     /// Where it stands, for whoever looks at it.
     pub fn state(&self) -> BreakerState {
         match *self.lock() {
@@ -149,6 +157,30 @@ impl Permit<'_> {
 }
 
 impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if !self.told {
+            self.breaker.failed();
+        }
+    }
+}
+
+/// A [`Permit`] to take along.
+#[must_use = "tell it how the call went"]
+#[derive(Debug)]
+pub struct OwnedPermit {
+    breaker: Arc<CircuitBreaker>,
+    told: bool,
+}
+
+impl OwnedPermit {
+    /// The call was answered, be it with a refusal.
+    pub fn worked(mut self) {
+        self.told = true;
+        self.breaker.worked();
+    }
+}
+
+impl Drop for OwnedPermit {
     fn drop(&mut self) {
         if !self.told {
             self.breaker.failed();

@@ -12,6 +12,7 @@
 )]
 
 mod auth;
+mod channels;
 mod checkout;
 mod cli;
 mod cluster;

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bus", &["domain", "ports", "resilience", "sqlite"]),
     ("store", &["domain", "migrations", "ports", "resilience", "sqlite"]),
     ("stock", &["domain", "ports", "resilience", "sqlite"]),
+    ("channels", &["domain", "ports"]),
     ("actors", &["domain", "ports", "resilience"]),
     ("http", &["actors", "domain", "ports"]),
     ("client", &["domain"]),
@@ -26,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "actors",
             "bus",
+            "channels",
             "config",
             "domain",
             "http",

@@ -2,7 +2,7 @@
 
 use crate::none;
 use crate::source::{Source, files, rust};
-use blend::actors::{journal_writer, ledger_writer, reservation};
+use blend::actors::{channels, journal_writer, ledger_writer, reservation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -63,6 +63,7 @@ fn capacities() -> BTreeMap<&'static str, usize> {
         ("journal", journal_writer::CAPACITY),
         ("reservation-N", reservation::CAPACITY),
         ("ledger", ledger_writer::CAPACITY),
+        ("channels", channels::CAPACITY),
     ])
 }
 
@@ -122,8 +123,9 @@ fn the_table_of_bounds_has_the_defaults() {
         assert!(said.starts_with(&value.replace(',', "")), "{key} is {value}, the table says {}", row[1]);
         documented.insert(key);
     }
-    let bounds =
-        ["server", "engine", "journal", "ledger", "stock", "bus", "supervision"].iter().flat_map(|section| {
+    let bounds = ["server", "engine", "journal", "ledger", "stock", "bus", "channels", "supervision"]
+        .iter()
+        .flat_map(|section| {
             let keys = config[*section].as_table().unwrap();
             keys.iter()
                 .filter(|(_, value)| !value.is_bool() && !value.is_str())

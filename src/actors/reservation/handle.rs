@@ -1,12 +1,12 @@
 //! Talking to the shards: each call finds the shard of its tenant.
 
 use super::{
-    Caller, Checkout, CheckoutResult, Delivery, Denied, HotSnapshot, Msg, NewTenant, ProductPage,
+    Available, Caller, Checkout, CheckoutResult, Delivery, Denied, HotSnapshot, Msg, NewTenant, ProductPage,
     Reservation, SaleState, Scanned, UnitStock, Void, Voided, Written,
 };
 use crate::actors::kit::{AskError, Handle, Reply};
 use crate::domain::catalogue::Unit;
-use crate::domain::ids::{LocationId, SaleId, TenantId};
+use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
 use crate::domain::import::{Import, ImportCounts};
 use crate::domain::tenant::{Location, Tenant, shard_of};
 use std::sync::Arc;
@@ -72,6 +72,21 @@ impl Shards {
     /// Stock of a unit, at every location.
     pub async fn stock(&self, tenant: TenantId, product: Uuid) -> Asked<Option<UnitStock>> {
         self.ask(tenant, |reply| Msg::Stock { tenant, product, reply }).await
+    }
+
+    /// What there is of some units at some locations; at all of them when none is named.
+    pub async fn available(
+        &self,
+        tenant: TenantId,
+        units: Vec<UnitId>,
+        locations: Vec<LocationId>,
+    ) -> Asked<Available> {
+        self.ask(tenant, |reply| Msg::Available { tenant, units, locations, reply }).await
+    }
+
+    /// The whole catalogue.
+    pub async fn units(&self, tenant: TenantId) -> Asked<Vec<Arc<Unit>>> {
+        self.ask(tenant, |reply| Msg::Units { tenant, reply }).await
     }
 
     /// A sale, from the moment it was answered.

@@ -40,6 +40,7 @@ impl Reservation {
                     | Msg::Receive { .. }
                     | Msg::Scan { .. }
                     | Msg::Stock { .. }
+                    | Msg::Available { .. }
                     | Msg::Snapshot { .. }
             )
     }

@@ -174,6 +174,15 @@ pub struct UnitStock {
     pub places: Vec<(Location, Quantity, Quantity)>,
 }
 
+/// What there is of some units, as of one event.
+#[derive(Clone, Debug)]
+pub struct Available {
+    /// The last event that it includes.
+    pub settled: u64,
+    /// What may be sold of each, summed over the locations asked for.
+    pub units: Vec<(UnitId, Quantity)>,
+}
+
 /// Where a sale stands.
 #[derive(Clone, Debug)]
 pub struct SaleState {
@@ -262,6 +271,15 @@ pub enum Msg {
     },
     /// Stock of a unit.
     Stock { tenant: TenantId, product: Uuid, reply: Reply<Result<Option<UnitStock>, Denied>> },
+    /// What there is of some units at some locations; at all of them when none is named.
+    Available {
+        tenant: TenantId,
+        units: Vec<UnitId>,
+        locations: Vec<LocationId>,
+        reply: Reply<Result<Available, Denied>>,
+    },
+    /// The whole catalogue.
+    Units { tenant: TenantId, reply: Reply<Result<Vec<Arc<Unit>>, Denied>> },
     /// A sale.
     FindSale { tenant: TenantId, sale: SaleId, reply: Reply<Result<Option<SaleState>, Denied>> },
     /// A page of products, each with its units, in the order in which they came.

@@ -1,12 +1,19 @@
 //! Reading: what a till, a stock screen or the checker asks.
 
-use super::{Denied, HotSnapshot, Msg, ProductPage, Reservation, SaleState, Scanned, SoldSale, UnitStock};
+use super::{
+    Available, Denied, HotSnapshot, Msg, ProductPage, Reservation, SaleState, Scanned, SoldSale, UnitStock,
+};
 use crate::actors::kit::{Cx, Fault, Reply};
 use crate::domain::catalogue::{Catalogue, Lookup, Unit};
-use crate::domain::ids::{LocationId, SaleId, TenantId};
-use crate::domain::stock::Place;
+use crate::domain::decimal::Quantity;
+use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
+use crate::domain::stock::{Level, Place};
+use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// Places that are asked for one by one at most.
+const ASKED_SINGLY: usize = 32;
 
 impl Reservation {
     pub(super) async fn answer(&mut self, query: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
@@ -21,6 +28,17 @@ impl Reservation {
                 Err(Denied::Port(error)) => self.hold(error, Msg::Stock { tenant, product, reply })?,
                 answer => reply.send(answer),
             },
+            Msg::Available { tenant, units, locations, reply } => {
+                match self.available(tenant, &units, &locations).await {
+                    Err(Denied::Port(error)) => {
+                        self.hold(error, Msg::Available { tenant, units, locations, reply })?;
+                    }
+                    answer => reply.send(answer),
+                }
+            }
+            Msg::Units { tenant, reply } => {
+                reply.send(self.active(tenant).map(|state| state.catalogue.units().to_vec()));
+            }
             Msg::FindSale { tenant, sale, reply } => self.find_sale(tenant, sale, reply, cx),
             Msg::Products { tenant, page, reply } => {
                 reply.send(self.active(tenant).map(|state| products(&state.catalogue, &page)));
@@ -70,6 +88,37 @@ impl Reservation {
             places.push((location.clone(), available, reserved));
         }
         Ok(Some(UnitStock { unit: unit.clone(), places }))
+    }
+
+    async fn available(
+        &self,
+        tenant: TenantId,
+        units: &[UnitId],
+        locations: &[LocationId],
+    ) -> Result<Available, Denied> {
+        let state = self.active(tenant)?;
+        let settled = state.settled;
+        let wanted = |place: &LocationId| locations.is_empty() || locations.contains(place);
+        let places: Vec<LocationId> =
+            state.locations.iter().map(|location| location.id).filter(wanted).collect();
+        // A few are asked for one by one; of many, everything at once is cheaper.
+        let levels = match units.len() * places.len() > ASKED_SINGLY {
+            true => Some(self.stock.levels(tenant).await?.into_iter().collect::<HashMap<Place, Level>>()),
+            false => None,
+        };
+        let mut found = Vec::with_capacity(units.len());
+        for unit in units {
+            let mut sum = Quantity::ZERO;
+            for place in &places {
+                let level = match &levels {
+                    Some(levels) => levels.get(&(*unit, *place)).copied(),
+                    None => self.stock.check(tenant, (*unit, *place)).await?,
+                };
+                sum = sum.checked_add(level.unwrap_or_default().available()).unwrap_or(sum);
+            }
+            found.push((*unit, sum));
+        }
+        Ok(Available { settled, units: found })
     }
 
     async fn level(

@@ -22,6 +22,7 @@ pub struct Feed {
     group: &'static str,
     connection: SqliteConnection,
     durable: watch::Receiver<u64>,
+    given_back: watch::Receiver<u64>,
     /// Everything up to here was handed out.
     cursor: u64,
     /// Handed out and neither done nor rejected.
@@ -36,20 +37,24 @@ impl Feed {
     /// Continues where the group confirmed last; what was handed out and not confirmed comes again.
     pub async fn open(shared: Arc<Shared>, group: &'static str) -> Result<Self, PortError> {
         let mut connection = shared.connect().await?;
-        let sql = "SELECT DISTINCT tenant_id FROM retries WHERE consumer_group = $1";
-        let rows = sqlx::query(sql).bind(group).fetch_all(&mut connection).await.map_err(port_error)?;
-        let parked =
-            rows.iter().filter_map(|row| row.try_get::<uuid::Uuid, _>(0).ok()).map(TenantId).collect();
-        let (durable, cursor) = (shared.durable.subscribe(), shared.confirmed(group));
+        let given_back = shared.given_back.subscribe();
+        let parked = parked(&mut connection, group).await?;
+        let cursor = shared.join(group, &mut connection).await?;
+        let durable = shared.durable.subscribe();
         let sql = "SELECT position FROM dead_letters WHERE consumer_group = $1 AND position > $2";
         let query = sqlx::query_scalar::<_, i64>(sql).bind(group).bind(number(cursor));
         let buried = query.fetch_all(&mut connection).await.map_err(port_error)?;
         let buried = buried.into_iter().map(i64::unsigned_abs).collect();
-        Ok(Self { shared, group, connection, durable, cursor, outstanding: BTreeSet::new(), parked, buried })
+        let outstanding = BTreeSet::new();
+        Ok(Self { shared, group, connection, durable, given_back, cursor, outstanding, parked, buried })
     }
 
     async fn next_batch(&mut self, max: usize) -> Result<Vec<Delivery>, PortError> {
         loop {
+            if self.given_back.has_changed().is_ok_and(|changed| changed) {
+                self.given_back.mark_unchanged();
+                self.parked = parked(&mut self.connection, self.group).await?;
+            }
             let due = self.due_retries(max).await?;
             if !due.is_empty() {
                 return Ok(due);
@@ -132,7 +137,14 @@ impl Feed {
                 due.map(|due| due.saturating_sub(self.shared.clock.now().micros()).clamp(1_000, 1_000_000));
             next_retry = micros.map(|micros| Duration::from_micros(micros.unsigned_abs()));
         }
-        let changed = self.durable.changed();
+        // The caller looks at what was given back, so that it stays unseen here.
+        let mut given_back = self.given_back.clone();
+        let changed = async {
+            tokio::select! {
+                changed = self.durable.changed() => changed,
+                changed = given_back.changed() => changed,
+            }
+        };
         match next_retry {
             None => changed.await.map_err(|_| PortError::Transient("the journal is closed".into()))?,
             // Whether something came or the time is up, the caller looks again.
@@ -237,6 +249,16 @@ impl Feed {
         let position = self.outstanding.first().map_or(self.cursor, |oldest| oldest - 1);
         self.shared.confirm(self.group, position);
     }
+}
+
+/// The tenants of a group with an event that waits for another try.
+async fn parked(
+    connection: &mut SqliteConnection,
+    group: &'static str,
+) -> Result<HashSet<TenantId>, PortError> {
+    let sql = "SELECT DISTINCT tenant_id FROM retries WHERE consumer_group = $1";
+    let rows = sqlx::query(sql).bind(group).fetch_all(connection).await.map_err(port_error)?;
+    Ok(rows.iter().filter_map(|row| row.try_get::<uuid::Uuid, _>(0).ok()).map(TenantId).collect())
 }
 
 impl EventFeed for Feed {

@@ -5,6 +5,7 @@
 //! the upkeep: after a crash a group sees a few events again, which every consumer has to bear anyway.
 
 pub mod audit;
+mod dead_letters;
 mod feed;
 mod log;
 pub mod recovery;
@@ -65,6 +66,8 @@ struct Shared {
     tail: Mutex<Tail>,
     /// The last durable position.
     durable: watch::Sender<u64>,
+    /// How often dead letters were given back to their groups.
+    given_back: watch::Sender<u64>,
     /// How far each group has confirmed.
     confirmed: Mutex<HashMap<&'static str, u64>>,
 }
@@ -77,6 +80,21 @@ impl Shared {
     fn confirmed(&self, group: &'static str) -> u64 {
         let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
         confirmed.get(group).copied().unwrap_or_default()
+    }
+
+    /// Where a group stands, from the file when it is opened for the first time. One that was never there begins at the
+    /// end: what was before is nothing that it missed.
+    async fn join(&self, group: &'static str, connection: &mut SqliteConnection) -> Result<u64, PortError> {
+        let known = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner).get(group).copied();
+        if let Some(position) = known {
+            return Ok(position);
+        }
+        let sql = "SELECT position FROM positions WHERE consumer_group = $1";
+        let found: Option<i64> =
+            sqlx::query_scalar(sql).bind(group).fetch_optional(connection).await.map_err(port_error)?;
+        let position = found.map_or_else(|| self.last(), i64::unsigned_abs);
+        self.confirm(group, position);
+        Ok(position)
     }
 
     fn confirm(&self, group: &'static str, position: u64) {
@@ -114,6 +132,7 @@ impl Journal {
             settings,
             clock,
             durable: watch::Sender::new(opened.last),
+            given_back: watch::Sender::new(0),
             confirmed: Mutex::new(HashMap::from([(LEDGER_GROUP, opened.ledger_position)])),
         };
         Ok((Self { shared: Arc::new(shared) }, findings))

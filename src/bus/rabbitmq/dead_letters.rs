@@ -4,12 +4,17 @@
 //! published itself, and gives all back by closing the channel. With `basic.get` two readers at once would each see a
 //! part, and neither could know.
 
-use super::Shared;
 use super::connection::{Outgoing, confirming, publish, transient};
 use super::message::{self, Content, History};
+use super::{RabbitBus, Shared};
+use crate::domain::dead_letter::DeadLetter as Letter;
 use crate::domain::event::Event;
+use crate::domain::time::Timestamp;
 use crate::ports::PortError;
-use futures_util::StreamExt;
+use crate::ports::bus::LEDGER_GROUP;
+use crate::ports::dead_letters::DeadLetters;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions};
 use lapin::protocol::constants::REPLY_SUCCESS;
 use lapin::types::FieldTable;
@@ -67,6 +72,37 @@ pub(super) async fn read(connection: &Connection, shared: &Shared) -> Result<Vec
     let letters = read.map_err(|_| busy())??;
     closed.map_err(transient)?;
     Ok(letters)
+}
+
+impl DeadLetters for RabbitBus {
+    fn list(&self, most: usize) -> BoxFuture<'_, Result<Vec<Letter>, PortError>> {
+        async move {
+            let letters = self.dead_letters().await?;
+            let moment =
+                |text: &Option<String>| text.as_deref().and_then(Timestamp::parse).unwrap_or_default();
+            let letter = |letter: DeadLetter| Letter {
+                group: LEDGER_GROUP.to_owned(),
+                tenant: letter.event.as_ref().map(|event| event.tenant.to_string()).unwrap_or_default(),
+                attempts: letter.attempts.into(),
+                first_at: moment(&letter.first_failure),
+                last_at: moment(&letter.last_failure),
+                id: letter.id,
+                kind: letter.kind,
+                cause: letter.cause,
+                payload: letter.body,
+            };
+            Ok(letters.into_iter().take(most).map(letter).collect())
+        }
+        .boxed()
+    }
+
+    fn replay<'a>(&'a self, _ids: &'a [String]) -> BoxFuture<'a, Result<usize, PortError>> {
+        let queue = &self.shared.names.dead_letters;
+        let why = format!(
+            "over RabbitMQ dead letters are moved by the broker: a shovel from {queue} to blend_events"
+        );
+        async move { Err(PortError::Permanent(why)) }.boxed()
+    }
 }
 
 async fn read_to_mark(

@@ -32,7 +32,7 @@ fn tenant_answer(tenant: &Tenant) -> TenantAnswer<'_> {
     }
 }
 
-fn super_admin(api: &Api, request: &Request) -> Result<Caller, ApiError> {
+pub(super) fn super_admin(api: &Api, request: &Request) -> Result<Caller, ApiError> {
     let principal = api.authenticator.authenticate(&request.headers)?;
     if principal.role != Role::SuperAdmin {
         return Err(ApiError::new(

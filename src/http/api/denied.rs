@@ -1,6 +1,7 @@
 //! What an actor's refusal is on the wire: the one place where it gets a status and a text a cashier can act on.
 
 use super::super::{ApiError, FieldError};
+use crate::actors::channels::NotDone;
 use crate::actors::kit::AskError;
 use crate::actors::reservation::{Asked, Denied, ShortLine};
 use crate::domain::sale::{MAX_LINES, Refusal};
@@ -81,6 +82,29 @@ pub fn denied(denied: Denied) -> ApiError {
                 .caused_by(error)
         }
         Denied::Port(error) => ApiError::internal().caused_by(error),
+    }
+}
+
+/// What became of a connection's question.
+pub fn not_done(error: NotDone) -> ApiError {
+    match error {
+        NotDone::Unknown => ApiError::not_found("La integración no existe"),
+        NotDone::TooMany => {
+            ApiError::conflict("demasiadas_integraciones", "La tienda no puede tener más integraciones")
+        }
+        NotDone::Taken => ApiError::conflict("cuenta_ya_conectada", "Esa cuenta ya está conectada"),
+        NotDone::Stranger => ApiError::bad_request(
+            "estado_invalido",
+            "Este retorno no corresponde a una instalación en curso: empiece de nuevo",
+        ),
+        NotDone::Unsigned => ApiError::unauthorized("firma_invalida", "La firma del aviso no es válida"),
+        NotDone::Refused(why) => ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "integracion_invalida",
+            "La integración no se puede abrir así",
+        )
+        .with_details(json!({ "motivo": why })),
+        NotDone::Port(error) => denied(Denied::Port(error)),
     }
 }
 

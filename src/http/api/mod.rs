@@ -2,16 +2,20 @@
 
 mod admin;
 mod denied;
+mod descartados;
+mod integraciones;
 mod ops;
 mod productos;
 mod stock;
 mod ventas;
+mod webhooks;
 mod wire;
 
 pub use admin::new_tenant;
 pub use ops::{LiveBoard, Ops};
 
 use super::{ApiError, Authenticator, Permission, Principal, Request, Response, Routes};
+use crate::actors::channels::Channels;
 use crate::actors::reservation::{Caller, Shards};
 use crate::domain::ids::TenantId;
 use hyper::header::AUTHORIZATION;
@@ -22,6 +26,8 @@ use std::sync::Arc;
 pub struct Api {
     /// The reservation shards.
     pub shards: Shards,
+    /// The connections to marketplaces.
+    pub channels: Channels,
     /// Who is calling.
     pub authenticator: Authenticator,
     /// What operators look at.
@@ -69,6 +75,21 @@ pub fn routes(api: Arc<Api>) -> Routes {
         .get("/api/v1/productos/locations", with(&api, stock::locations))
         .get("/api/v1/stock/locations", with(&api, stock::locations))
         .get("/api/v1/stock/{producto_id}", with(&api, stock::show))
+        .get("/api/v1/integraciones", with(&api, integraciones::list))
+        .post("/api/v1/integraciones", with(&api, integraciones::create))
+        .post("/api/v1/integraciones/shopify/instalar", with(&api, integraciones::install))
+        .get("/api/v1/integraciones/shopify/retorno", with(&api, integraciones::installed))
+        .get("/api/v1/integraciones/{id}", with(&api, integraciones::show))
+        .delete("/api/v1/integraciones/{id}", with(&api, integraciones::remove))
+        .post("/api/v1/integraciones/{id}/probar", with(&api, integraciones::check))
+        .post("/api/v1/integraciones/{id}/mapear", with(&api, integraciones::match_items))
+        .post("/api/v1/integraciones/{id}/pausar", with(&api, integraciones::pause))
+        .post("/api/v1/integraciones/{id}/reanudar", with(&api, integraciones::resume))
+        .post("/api/v1/integraciones/{id}/resincronizar", with(&api, integraciones::resync))
+        .post("/api/v1/integraciones/{id}/confirmar_ceros", with(&api, integraciones::confirm_zeros))
+        .post("/api/v1/integraciones/{id}/corregir_diferencias", with(&api, integraciones::push_ours))
+        .post("/api/v1/webhooks/meli", with(&api, webhooks::meli))
+        .post("/api/v1/webhooks/shopify/{id}", with(&api, webhooks::shopify))
         .post("/api/v1/cache/warmup", with(&api, stock::warm_up))
         .get("/api/v1/admin/tiendas", with(&api, admin::list_tenants))
         .post("/api/v1/admin/tiendas", with(&api, admin::create_tenant))
@@ -76,6 +97,8 @@ pub fn routes(api: Arc<Api>) -> Routes {
         .body_limit(max_import_bytes)
         .get("/api/v1/admin/tiendas/{id}/existencias", with(&api, admin::snapshot))
         .post("/api/v1/admin/tiendas/{id}/cache/warmup", with(&api, admin::warm_up))
+        .get("/api/v1/admin/descartados", with(&api, descartados::list))
+        .post("/api/v1/admin/descartados/reprocesar", with(&api, descartados::replay))
         .get("/api/v1/openapi.json", with(&api, ops::openapi))
         .get("/api/v1/health", with(&api, ops::health))
         .get("/api/v1/health/ready", with(&api, ops::ready))

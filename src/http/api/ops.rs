@@ -9,6 +9,7 @@ use crate::domain::decimal::Quantity;
 use crate::domain::ids::{LocationId, SaleId, TenantId};
 use crate::domain::tenant::Tenant;
 use crate::ports::clock::SharedClock;
+use crate::ports::dead_letters::DeadLetters;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
 use metrics::Histogram;
@@ -45,6 +46,8 @@ pub struct Ops {
     pub live: LiveBoard,
     /// Durable events that the ledger does not have yet.
     pub ledger_lag: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Events that were given up.
+    pub dead_letters: Arc<dyn DeadLetters>,
     /// What was wrong with the journal when it was opened.
     pub findings: Vec<String>,
     /// Circuit breakers by name, each with its state: `closed` when all is well.

@@ -1,6 +1,7 @@
 //! Ledger and catalogue in SQLite.
 
 pub mod audit;
+pub mod channels;
 mod read;
 mod write;
 

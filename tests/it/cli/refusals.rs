@@ -104,7 +104,7 @@ async fn settings_that_are_wrong_are_named() {
 
 #[tokio::test]
 async fn files_of_a_newer_version_are_left_alone() {
-    for file in ["ledger.db", "journal.db"] {
+    for file in ["ledger.db", "journal.db", "channels.db"] {
         let blend = Blend::new();
         blend.command(&["migrate"]).await.done();
         let path = blend.data_dir().join(file);
@@ -124,7 +124,7 @@ async fn files_of_a_newer_version_are_left_alone() {
 
 #[tokio::test]
 async fn files_that_are_no_database_are_named_and_kept() {
-    for file in ["ledger.db", "journal.db"] {
+    for file in ["ledger.db", "journal.db", "channels.db"] {
         let blend = Blend::new();
         blend.command(&["migrate"]).await.done();
         let path = blend.data_dir().join(file);

@@ -1,6 +1,7 @@
 //! Tests of the journal, by subject. Time is a clock that stands still; files are in a directory of their own.
 
 mod damage;
+mod dead_letters;
 mod groups;
 mod limits;
 mod retries;

@@ -1,0 +1,109 @@
+//! What a channel is asked, and how it says it stands.
+
+use super::jobs::Done;
+use super::{Channel, Kind, orders};
+use crate::actors::kit::{Fault, Reply};
+use crate::actors::reservation::Available;
+use crate::domain::channel::Connection;
+use crate::domain::channel::board::Seen;
+use crate::domain::channel::drift::Drift;
+use crate::domain::channel::mapping::MatchReport;
+use crate::domain::ids::UnitId;
+use crate::ports::PortError;
+use crate::ports::channel::{Failure, Notice, OrderRecord};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// The messages of a channel.
+pub enum Msg {
+    /// Units moved; true for those that nothing but sales moved. The tenant's event of that number did it.
+    Moved { units: Vec<(UnitId, bool)>, sequence: u64 },
+    /// What the shards have.
+    Looked { marked: HashMap<UnitId, bool>, available: Option<Available> },
+    /// The window is over.
+    Turn,
+    /// Compare everything.
+    Sweep,
+    /// Read the next items.
+    Reconcile,
+    /// There is news at rest.
+    News,
+    /// News that was waiting is to be looked at.
+    Notices(Vec<Notice>),
+    /// A job ended.
+    Done(Box<Done>),
+    /// What came of an order.
+    Taken(Result<orders::Taken, PortError>),
+    /// It is kept.
+    Kept(Result<(), PortError>),
+    /// A call that has to wait may be made again.
+    Again,
+    /// How it stands.
+    Status(Reply<Status>),
+    /// Stop or go on.
+    Pause(bool, Reply<()>),
+    /// Everything again: compare, forget what failed, try what is broken.
+    Resync(Reply<()>),
+    /// Does the account work?
+    Check(Reply<Result<String, String>>),
+    /// Which unit is which item? Takes the certain ones over if told to.
+    Match { apply: bool, reply: Reply<Result<MatchReport, String>> },
+    /// The zeros held back are right.
+    ConfirmZeros(Reply<usize>),
+    /// Theirs is wrong: push ours where they differ.
+    PushOurs(Reply<usize>),
+}
+
+/// How a connection stands.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The connection.
+    pub connection: Connection,
+    /// What a person has to do before anything works again.
+    pub broken: Option<String>,
+    /// The last thing that went wrong.
+    pub last_error: Option<String>,
+    /// Units that are clean, dirty, held, failed.
+    pub counts: [usize; 4],
+    /// How long the unit that waits the longest has waited.
+    pub lag: Duration,
+    /// The units that are not clean.
+    pub rows: Vec<Seen>,
+    /// Where they show something else than they were told to, and a person decides.
+    pub drift: Vec<Drift>,
+    /// What was given up.
+    pub failures: Vec<Failure>,
+    /// Orders, those that need a person first.
+    pub orders: Vec<OrderRecord>,
+    /// Calls made, quantities confirmed.
+    pub calls: u64,
+    /// Quantities that were confirmed.
+    pub pushed: u64,
+}
+
+/// Rows shown to whoever asks how a connection stands.
+const SHOWN: usize = 200;
+
+impl<K: Kind> Channel<K> {
+    pub(super) async fn status(&mut self, reply: Reply<Status>) -> Result<(), Fault> {
+        let (tenant, id) = (self.connection.tenant, self.connection.id);
+        let now = self.now().micros();
+        let lag = self.board.oldest().map_or(0, |oldest| now.saturating_sub(oldest.micros()));
+        let failures = self.ports.store.failures(tenant, id, SHOWN).await?;
+        let orders = self.ports.store.orders(tenant, id, SHOWN).await?;
+        reply.send(Status {
+            connection: self.connection.clone(),
+            broken: self.broken.clone(),
+            last_error: self.last_error.clone(),
+            counts: self.board.counts(),
+            lag: Duration::from_micros(lag.unsigned_abs()),
+            rows: self.board.unclean(SHOWN),
+            drift: self.drift.values().copied().collect(),
+            failures,
+            orders,
+            calls: self.counts.calls,
+            pushed: self.counts.pushed,
+        });
+        Ok(())
+    }
+}

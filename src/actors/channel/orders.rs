@@ -1,0 +1,279 @@
+//! Orders that were placed there take stock here, under the same laws as a till's sales.
+
+use super::jobs::Job;
+use super::{Channel, GRACE, Kind, later};
+use crate::actors::kit::{Cx, Fault};
+use crate::actors::reservation::{Caller, Checkout, Denied, Void};
+use crate::domain::channel::order::{Demand, Order, OrderState};
+use crate::domain::channel::{ChannelKind, Refused};
+use crate::domain::decimal::Quantity;
+use crate::domain::idempotency::IdempotencyKey;
+use crate::domain::ids::{LocationId, SaleId, UnitId};
+use crate::domain::sale::{PaymentMethod, RequestedLine, SaleRequest};
+use crate::ports::PortError;
+use crate::ports::channel::{Missed, News, Notice, OrderRecord};
+use std::sync::Arc;
+
+/// What came of an order here.
+pub struct Taken {
+    pub notice: Notice,
+    pub record: Option<OrderRecord>,
+    /// Units that the order took, there as well: they show less by as much already.
+    pub sold: Vec<(UnitId, i64)>,
+}
+
+impl<K: Kind> Channel<K> {
+    /// A notice that was read.
+    pub(super) fn told(&mut self, notice: Notice, news: News, cx: &mut Cx<Self>) {
+        self.taking = true;
+        match news {
+            News::Nothing => self.settle(Taken { notice, record: None, sold: Vec::new() }, cx),
+            News::Level(item) => {
+                match self.units.get(&item) {
+                    // What we wrote ourselves is told as well: reading it finds no difference.
+                    Some(unit) => self.jobs.push_front(Job::Read { units: vec![*unit], lost: false }),
+                    None => self.counts.echoes += 1,
+                }
+                self.settle(Taken { notice, record: None, sold: Vec::new() }, cx);
+            }
+            News::Order(order) => {
+                let demand = order.demand(|item| self.units.get(item).copied());
+                let taking = Taking {
+                    store: self.ports.store.clone(),
+                    shards: self.ports.shards.clone(),
+                    tenant: self.connection.tenant,
+                    connection: self.connection.id,
+                    kind: self.connection.kind,
+                    sources: self.connection.sources.clone(),
+                    now: self.now(),
+                };
+                let take = async move { taking.take(notice, order, demand).await };
+                cx.pipe(take, super::Msg::Taken);
+            }
+        }
+    }
+
+    /// News that nobody could deliver, taken in like any other: what came after all is known by its id.
+    pub(super) async fn take_missed(&mut self, missed: Vec<Missed>, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        let (tenant, id, at) = (self.connection.tenant, self.connection.id, self.now());
+        for Missed { id: news, topic, body } in missed {
+            let notice = Notice { id: news, topic, body, at };
+            self.news_due |= self.ports.store.receive(tenant, id, &notice).await?;
+        }
+        if self.news_due {
+            self.look_for_news(cx);
+        }
+        Ok(())
+    }
+
+    /// What became of an order is known: it is kept, and the notice is done.
+    pub(super) async fn taken(
+        &mut self,
+        taken: Result<Taken, PortError>,
+        cx: &mut Cx<Self>,
+    ) -> Result<(), Fault> {
+        match taken {
+            Ok(taken) => {
+                if let Some(record) = &taken.record {
+                    self.counts.orders += 1;
+                    if record.state == SHORT {
+                        self.counts.oversold += 1;
+                        self.metrics.oversold.increment(1);
+                    }
+                }
+                self.settle(taken, cx);
+            }
+            // The notice is still at rest: it comes again.
+            Err(error) => {
+                self.taking = false;
+                tracing::warn!(%error, connection = %self.connection.id, "an order cannot be taken in now");
+                cx.notify_after(self.delays.next_delay(), super::Msg::News);
+            }
+        }
+        self.work(cx);
+        Ok(())
+    }
+
+    fn settle(&mut self, taken: Taken, cx: &mut Cx<Self>) {
+        let (store, tenant, id) = (self.ports.store.clone(), self.connection.tenant, self.connection.id);
+        let now = self.now();
+        // The marketplace lowered what it shows by itself: pushing the same again would be our own echo.
+        let mut shown = Vec::new();
+        for (unit, quantity) in &taken.sold {
+            if let Some(before) = self.board.shown(*unit) {
+                let after = before.saturating_sub(*quantity);
+                self.board.show(*unit, Some(after), now);
+                // What should be shown is asked for anew; until then it must not be raised to what it was before.
+                self.board.wait_before_raising(*unit, later(now, GRACE));
+                shown.push((*unit, Some(after)));
+            }
+        }
+        self.mark(taken.sold.iter().map(|(unit, _)| (*unit, true)).collect::<Vec<_>>(), cx);
+        let keep = async move {
+            if !shown.is_empty() {
+                store.shown(tenant, id, &shown, now).await?;
+            }
+            store.done(tenant, id, &taken.notice.id, taken.record.as_ref()).await
+        };
+        cx.pipe(keep, super::Msg::Kept);
+    }
+
+    /// A notice that nobody can read.
+    pub(super) async fn give_up_notice(&mut self, notice: &Notice, refused: &Refused) -> Result<(), Fault> {
+        tracing::error!(connection = %self.connection.id, notice = notice.id, topic = notice.topic,
+            cause = refused.cause, "a notice cannot be read and was given up");
+        let record = OrderRecord {
+            id: format!("aviso {}", notice.id),
+            name: notice.topic.clone(),
+            sale: None,
+            state: "ilegible".into(),
+            remark: format!("Revise el aviso a mano: {}", refused.cause),
+            at: self.now(),
+        };
+        let (tenant, id) = (self.connection.tenant, self.connection.id);
+        Ok(self.ports.store.done(tenant, id, &notice.id, Some(&record)).await?)
+    }
+}
+
+const SOLD: &str = "vendido";
+const SHORT: &str = "sin_stock";
+const CANCELLED: &str = "cancelado";
+const UNMAPPED: &str = "sin_mapear";
+const REFUSED: &str = "rechazado";
+
+/// Everything that taking an order in needs, apart from the actor.
+struct Taking {
+    store: Arc<dyn crate::ports::channel::ChannelStore>,
+    shards: crate::actors::reservation::Shards,
+    tenant: crate::domain::ids::TenantId,
+    connection: crate::domain::ids::ConnectionId,
+    kind: ChannelKind,
+    sources: Vec<LocationId>,
+    now: crate::domain::time::Timestamp,
+}
+
+impl Taking {
+    async fn take(self, notice: Notice, order: Order, demand: Demand) -> Result<Taken, PortError> {
+        let known = self.store.order(self.tenant, self.connection, &order.id).await?;
+        let (record, sold) = match (order.state, known) {
+            (OrderState::Cancelled, Some(known)) if known.state != CANCELLED => {
+                if let Some(sale) = known.sale {
+                    self.void(sale, &order).await?;
+                }
+                (Some(self.record(&order, known.sale, CANCELLED, String::new())), Vec::new())
+            }
+            // News comes in any order: the order itself may be told after its end, and is then known to be over.
+            (OrderState::Cancelled, None) => {
+                (Some(self.record(&order, None, CANCELLED, String::new())), Vec::new())
+            }
+            (OrderState::Placed, None) => {
+                let (record, sold) = self.sell(&order, &demand).await?;
+                (Some(record), sold)
+            }
+            (OrderState::Placed | OrderState::Cancelled, Some(_)) => (None, Vec::new()),
+        };
+        Ok(Taken { notice, record, sold })
+    }
+
+    fn record(&self, order: &Order, sale: Option<SaleId>, state: &str, remark: String) -> OrderRecord {
+        let (id, name) = (order.id.clone(), order.name.clone());
+        OrderRecord { id, name, sale, state: state.into(), remark, at: self.now }
+    }
+
+    fn caller(&self, order: &Order) -> Caller {
+        let request_id = format!("{}:{}", self.kind, order.id).into();
+        Caller { user: self.kind.as_str().into(), request_id, trace: None }
+    }
+
+    /// Sells the order whole or not at all, at the first location that has all of it.
+    async fn sell(
+        &self,
+        order: &Order,
+        demand: &Demand,
+    ) -> Result<(OrderRecord, Vec<(UnitId, i64)>), PortError> {
+        let unknown: Vec<&str> =
+            demand.unknown.iter().map(|line| line.sku.as_deref().unwrap_or("sin SKU")).collect();
+        if demand.lines.is_empty() {
+            let remark = format!("Mapee los productos del pedido: {}", unknown.join(", "));
+            return Ok((self.record(order, None, UNMAPPED, remark), Vec::new()));
+        }
+        let wheres: Vec<Option<LocationId>> = match self.sources.as_slice() {
+            [] => vec![None],
+            some => some.iter().copied().map(Some).collect(),
+        };
+        let mut refusal = None;
+        for location in wheres {
+            match self.checkout(order, demand, location).await? {
+                Ok((sale, replayed)) => {
+                    let remark = match unknown.as_slice() {
+                        [] => String::new(),
+                        some => format!("Sin mapear, no descontados: {}", some.join(", ")),
+                    };
+                    // A repeat was sold before a crash: what is shown is found by the next comparison.
+                    let sold = if replayed { Vec::new() } else { demand.lines.clone() };
+                    return Ok((self.record(order, Some(sale), SOLD, remark), sold));
+                }
+                Err(Denied::Short(lines)) => {
+                    let short = lines
+                        .iter()
+                        .map(|line| format!("{} ({} de {})", line.sku, line.available, line.asked));
+                    let short: Vec<String> = short.collect();
+                    tracing::error!(order = order.id, tenant = %self.tenant, connection = %self.connection, short = short.join(", "),
+                        "an order was placed for units that are not there: cancel it there, or bring stock in and take it up again");
+                    let remark = format!(
+                        "Vendido de más: {}. Cancele el pedido en el canal o ingrese stock.",
+                        short.join(", ")
+                    );
+                    refusal = Some((SHORT, remark));
+                }
+                Err(denied) => refusal = Some((REFUSED, format!("No se pudo vender: {denied}"))),
+            }
+        }
+        let (state, remark) = refusal.unwrap_or((REFUSED, String::new()));
+        Ok((self.record(order, None, state, remark), Vec::new()))
+    }
+
+    /// The outer error passes; the inner one is the shard's word.
+    async fn checkout(
+        &self,
+        order: &Order,
+        demand: &Demand,
+        location: Option<LocationId>,
+    ) -> Result<Result<(SaleId, bool), Denied>, PortError> {
+        let line = |(unit, quantity): &(UnitId, i64)| {
+            let quantity = Quantity::from_whole(*quantity)?;
+            Some(RequestedLine { product: unit.0, quantity, seen_price: None })
+        };
+        let lines: Option<Vec<RequestedLine>> = demand.lines.iter().map(line).collect();
+        let key = format!("{}:{}:{}", self.kind, self.connection, order.id);
+        let (Some(lines), Ok(key)) = (lines, IdempotencyKey::parse(&key)) else {
+            return Ok(Err(Denied::Delivery("the order is not readable".into())));
+        };
+        let payment = match self.kind {
+            ChannelKind::Shopify => PaymentMethod::Tarjeta,
+            ChannelKind::Meli => PaymentMethod::Mercadopago,
+        };
+        let request = SaleRequest { lines, payment, location, seen_total: None };
+        let checkout = Checkout { tenant: self.tenant, request, key: Some(key), caller: self.caller(order) };
+        match self.shards.checkout(checkout).await {
+            Ok(Ok(sold)) => match sold.sale.sale() {
+                Some(sale) => Ok(Ok((sale.id, sold.replayed))),
+                None => Err(PortError::Permanent("a sale's event is no sale".into())),
+            },
+            Ok(Err(Denied::Append(error))) => Err(PortError::Transient(error.to_string())),
+            Ok(Err(Denied::Port(error))) => Err(error),
+            Ok(Err(denied)) => Ok(Err(denied)),
+            Err(error) => Err(PortError::Transient(error.to_string())),
+        }
+    }
+
+    async fn void(&self, sale: SaleId, order: &Order) -> Result<(), PortError> {
+        let reason = format!("Pedido {} cancelado en {}", order.name, self.kind).into();
+        let void = Void { tenant: self.tenant, sale, reason, caller: self.caller(order) };
+        match self.shards.void(void).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(PortError::Transient(error.to_string())),
+            Err(error) => Err(PortError::Transient(error.to_string())),
+        }
+    }
+}

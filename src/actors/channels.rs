@@ -1,0 +1,357 @@
+//! The channels: which connections there are, who looks after each, and what moved.
+//!
+//! Owns the list of connections and the reading ends of their consumer groups on the bus. Each connection is an actor
+//! of its own below it, so that one marketplace's trouble is nobody else's.
+//!
+//! | | |
+//! |---|---|
+//! | mailbox | [`CAPACITY`] asks |
+//! | restart | with back-off, without end: ends the channels there are, starts those at rest, and goes on behind the last confirmed event |
+//! | messages in | from the edge ([`Channels`]), its own |
+//! | messages out | movements to the channels, as feedback: a batch of the bus is at most [`BATCH`] events and is merged per unit |
+//!
+//! An event is confirmed once every channel that it concerns has it in its mailbox, which outlives the channel's
+//! failures; a process that dies loses nothing, since a channel that starts compares everything anew.
+
+mod handle;
+mod installing;
+
+pub use handle::{Asked, Channels};
+
+use super::channel::{self, ForMeli, ForShopify, MeliActor, Msg as ChannelMsg, Pace, Ports, ShopifyActor};
+use super::kit::{Answer, Behaviour, Cx, Fault, Handle, Place, Reply, RestartPolicy, Spec, Supervisor};
+use crate::domain::channel::{ChannelKind, Connection, Refused, signature};
+use crate::domain::event::{Body, Event};
+use crate::domain::ids::{ConnectionId, TenantId, UnitId};
+use crate::ports::bus::{Delivery, EventFeed};
+use crate::ports::channel::{Credentials, Installer, Notice, Sealed};
+use crate::ports::{Open, PortError};
+use installing::Away;
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Asks that it may have open at once.
+pub const CAPACITY: usize = 256;
+
+/// Events taken from the bus at once.
+pub const BATCH: usize = 4_096;
+
+/// A message of a channel may take this long: it waits for its own file only.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Connections of one tenant at most.
+const MOST: usize = 50;
+
+/// A channel's own failures never end anything but itself.
+pub const POLICY: RestartPolicy = RestartPolicy {
+    max_restarts: usize::MAX,
+    window: Duration::from_secs(60),
+    backoff_min: Duration::from_millis(50),
+    backoff_max: Duration::from_secs(30),
+};
+
+/// Why something was not done.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NotDone {
+    /// There is no such connection of the tenant's.
+    #[error("the connection does not exist")]
+    Unknown,
+    /// The tenant has as many as it may have.
+    #[error("a tenant has at most {MOST} connections")]
+    TooMany,
+    /// The account is connected already.
+    #[error("this account and place are connected already")]
+    Taken,
+    /// Nobody was sent there who could come back like this.
+    #[error("the state is unknown, used, or too old")]
+    Stranger,
+    /// It is not signed with the connection's secret.
+    #[error("the signature is not valid")]
+    Unsigned,
+    /// It cannot be opened or kept as it is.
+    #[error("{0}")]
+    Refused(String),
+    /// Something below could not be reached.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// What it is asked.
+pub enum Msg {
+    /// The bus had something for a kind.
+    Fetched(ChannelKind, Box<dyn EventFeed>, Result<Vec<Delivery>, PortError>),
+    /// Connect.
+    Create(Box<Connection>, Credentials, Reply<Result<ConnectionId, NotDone>>),
+    /// Where the owner of an account goes to agree.
+    Begin(Box<Connection>, Reply<Result<String, NotDone>>),
+    /// The owner is back, with this query.
+    Finish(String, Reply<Result<ConnectionId, NotDone>>),
+    /// What the owner brought was worth these credentials.
+    Agreed(Box<Connection>, Result<Credentials, Refused>, Reply<Result<ConnectionId, NotDone>>),
+    /// Forget a connection.
+    Remove(TenantId, ConnectionId, Reply<Result<(), NotDone>>),
+    /// The tenant's connections.
+    List(TenantId, Reply<Vec<Connection>>),
+    /// Somebody's way to a connection's own actor.
+    Find(TenantId, ConnectionId, Reply<Option<Way>>),
+    /// News of an account at MercadoLibre, by an app; says whether it is new.
+    Hinted { account: String, app: String, notice: Notice, reply: Reply<Result<bool, NotDone>> },
+    /// News that says of itself who it is from; says whether it is new.
+    Signed {
+        connection: ConnectionId,
+        signature: String,
+        notice: Notice,
+        reply: Reply<Result<bool, NotDone>>,
+    },
+}
+
+/// The way to one channel.
+#[derive(Clone, Debug)]
+pub enum Way {
+    Shopify(Handle<ShopifyActor>),
+    Meli(Handle<MeliActor>),
+}
+
+impl Way {
+    /// Asks, as [`Handle::ask`].
+    pub fn ask<R>(&self, message: impl FnOnce(Reply<R>) -> ChannelMsg) -> Answer<R> {
+        match self {
+            Self::Shopify(handle) => handle.ask(message),
+            Self::Meli(handle) => handle.ask(message),
+        }
+    }
+
+    fn tell(&self, message: ChannelMsg) {
+        // A channel that is stopped needs no news: the next one compares everything.
+        match self {
+            Self::Shopify(handle) => handle.feedback(message).ok(),
+            Self::Meli(handle) => handle.feedback(message).ok(),
+        };
+    }
+}
+
+struct Connected {
+    connection: Connection,
+    sealed: Sealed,
+    way: Way,
+}
+
+/// Opens the reading ends of each kind's group on the bus; none where the bus has no such groups.
+pub type Feeds = Vec<(ChannelKind, Open<Box<dyn EventFeed>>)>;
+
+/// The state.
+pub struct ChannelManager {
+    ports: Ports,
+    pace: Pace,
+    feeds: Feeds,
+    supervisor: Supervisor,
+    connected: HashMap<ConnectionId, Connected>,
+    installer: Arc<dyn Installer>,
+    away: Away,
+    events: u64,
+}
+
+impl ChannelManager {
+    /// Starts its channels below `supervisor`.
+    pub fn new(
+        ports: Ports,
+        pace: Pace,
+        feeds: Feeds,
+        installer: Arc<dyn Installer>,
+        supervisor: Supervisor,
+    ) -> Self {
+        let (connected, away) = (HashMap::new(), Away::default());
+        Self { ports, pace, feeds, supervisor, connected, installer, away, events: 0 }
+    }
+
+    /// A connection's actor, on this thread.
+    fn start(&mut self, connection: Connection, sealed: Sealed) {
+        let name = format!("{}-{}", connection.kind, connection.id);
+        let spec = Spec::new(name, channel::CAPACITY).restart(POLICY).limit(LIMIT);
+        let (ports, pace, opened) = (self.ports.clone(), self.pace, connection.clone());
+        let way = match connection.kind {
+            ChannelKind::Shopify => Way::Shopify(self.supervisor.start(spec, Place::Here, move || {
+                channel::Channel::<ForShopify>::new(ports.clone(), opened.clone(), pace)
+            })),
+            ChannelKind::Meli => Way::Meli(self.supervisor.start(spec, Place::Here, move || {
+                channel::Channel::<ForMeli>::new(ports.clone(), opened.clone(), pace)
+            })),
+        };
+        self.connected.insert(connection.id, Connected { connection, sealed, way });
+    }
+}
+
+impl ChannelManager {
+    fn of(&self, tenant: TenantId, id: ConnectionId) -> Option<&Connected> {
+        self.connected.get(&id).filter(|connected| connected.connection.tenant == tenant)
+    }
+
+    async fn create(
+        &mut self,
+        connection: Connection,
+        credentials: &Credentials,
+    ) -> Result<ConnectionId, NotDone> {
+        let mine = |other: &&Connected| other.connection.tenant == connection.tenant;
+        if self.connected.values().filter(mine).count() >= MOST {
+            return Err(NotDone::TooMany);
+        }
+        let is_same = |other: &Connected| {
+            let other = &other.connection;
+            (other.kind, &other.account, &other.place)
+                == (connection.kind, &connection.account, &connection.place)
+        };
+        if self.connected.values().any(is_same) {
+            return Err(NotDone::Taken);
+        }
+        // What cannot be opened is not kept.
+        let refused = |error: PortError| NotDone::Refused(error.to_string());
+        (self.ports.open)(&connection, credentials.clone()).map_err(refused)?;
+        let sealed = self.ports.vault.seal(connection.id, credentials).map_err(refused)?;
+        self.ports.store.save(&connection, Some(&sealed)).await?;
+        let id = connection.id;
+        tracing::info!(connection = %id, tenant = %connection.tenant, channel = %connection.kind, "connected");
+        self.start(connection, sealed);
+        Ok(id)
+    }
+
+    async fn remove(&mut self, tenant: TenantId, id: ConnectionId) -> Result<(), NotDone> {
+        let connected = self.of(tenant, id).ok_or(NotDone::Unknown)?;
+        let name = format!("{}-{id}", connected.connection.kind);
+        self.supervisor.stop_child(&name).await;
+        self.ports.store.remove(tenant, id).await?;
+        self.connected.remove(&id);
+        Ok(())
+    }
+
+    /// Waits for events beside the mailbox.
+    fn fetch(kind: ChannelKind, mut feed: Box<dyn EventFeed>, cx: &mut Cx<Self>) {
+        let draining = cx.until_shutdown();
+        let fetch = async move {
+            let fetched = tokio::select! {
+                biased;
+                fetched = feed.next(BATCH) => fetched,
+                () = draining => Ok(Vec::new()),
+            };
+            (feed, fetched)
+        };
+        cx.pipe(fetch, move |(feed, fetched)| Msg::Fetched(kind, feed, fetched));
+    }
+
+    /// Tells each channel of a kind what moved in its shop.
+    fn spread(&self, kind: ChannelKind, deliveries: &[Delivery]) {
+        let mut moved: HashMap<TenantId, (HashMap<UnitId, bool>, u64)> = HashMap::new();
+        for delivery in deliveries {
+            let event: &Event = &delivery.event;
+            let (units, newest) = moved.entry(event.tenant).or_default();
+            let sold = matches!(event.body, Body::SaleCreated { .. });
+            for movement in event.movements() {
+                *units.entry(movement.unit).or_insert(true) &= sold;
+            }
+            *newest = (*newest).max(event.sequence);
+        }
+        let of_kind = self.connected.values().filter(|connected| connected.connection.kind == kind);
+        for connected in of_kind {
+            let Some((units, sequence)) = moved.get(&connected.connection.tenant) else { continue };
+            if !units.is_empty() {
+                let units = units.iter().map(|(unit, sold)| (*unit, *sold)).collect();
+                connected.way.tell(ChannelMsg::Moved { units, sequence: *sequence });
+            }
+        }
+    }
+
+    /// A hint about an account, which is believed as far as its app is the connection's: the channel asks for itself.
+    async fn hinted(&mut self, account: &str, app: &str, notice: &Notice) -> Result<bool, NotDone> {
+        let is_it = |other: &&Connected| {
+            other.connection.kind == ChannelKind::Meli && &*other.connection.account == account
+        };
+        let Some(connected) = self.connected.values().find(is_it) else { return Ok(false) };
+        let Connection { id, tenant, .. } = connected.connection;
+        let credentials = self.ports.vault.open(id, &connected.sealed)?;
+        if credentials.client_id.as_deref() != Some(app) {
+            return Err(NotDone::Unsigned);
+        }
+        let is_new = self.ports.store.receive(tenant, id, notice).await?;
+        if is_new {
+            connected.way.tell(ChannelMsg::News);
+        }
+        Ok(is_new)
+    }
+
+    /// Believes what is signed with the connection's own secret, keeps it, and wakes the channel.
+    async fn signed(&mut self, id: ConnectionId, signature: &str, notice: &Notice) -> Result<bool, NotDone> {
+        let connected = self.connected.get(&id).ok_or(NotDone::Unknown)?;
+        let credentials = self.ports.vault.open(id, &connected.sealed)?;
+        let secret = credentials.client_secret.unwrap_or_default();
+        if secret.is_empty() || !signature::is_shopifys(&secret, &notice.body, signature) {
+            return Err(NotDone::Unsigned);
+        }
+        let is_new = self.ports.store.receive(connected.connection.tenant, id, notice).await?;
+        if is_new {
+            connected.way.tell(ChannelMsg::News);
+        }
+        Ok(is_new)
+    }
+}
+
+impl Behaviour for ChannelManager {
+    const KIND: &'static str = "channels";
+    type Msg = Msg;
+
+    async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        let connections = self.ports.store.connections().await?;
+        for (connection, sealed) in connections {
+            // Of an earlier life of this actor.
+            self.supervisor.stop_child(&format!("{}-{}", connection.kind, connection.id)).await;
+            self.start(connection, sealed);
+        }
+        for (kind, open) in &self.feeds {
+            Self::fetch(*kind, open().await?, cx);
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        match msg {
+            Msg::Fetched(kind, mut feed, fetched) => {
+                let deliveries = fetched?;
+                self.spread(kind, &deliveries);
+                self.events += deliveries.len() as u64;
+                feed.done(&deliveries).await?;
+                if !cx.shutting_down() {
+                    Self::fetch(kind, feed, cx);
+                }
+            }
+            Msg::Create(connection, credentials, reply) => {
+                reply.send(self.create(*connection, &credentials).await);
+            }
+            Msg::Begin(connection, reply) => reply.send(self.begin(*connection)),
+            Msg::Finish(query, reply) => self.finish(&query, reply, cx),
+            Msg::Agreed(connection, credentials, reply) => {
+                reply.send(self.agreed(*connection, credentials).await);
+            }
+            Msg::Remove(tenant, id, reply) => reply.send(self.remove(tenant, id).await),
+            Msg::List(tenant, reply) => {
+                let mine = self.connected.values().filter(|connected| connected.connection.tenant == tenant);
+                let mut mine: Vec<Connection> = mine.map(|connected| connected.connection.clone()).collect();
+                mine.sort_by_key(|connection| connection.id);
+                reply.send(mine);
+            }
+            Msg::Find(tenant, id, reply) => {
+                reply.send(self.of(tenant, id).map(|connected| connected.way.clone()));
+            }
+            Msg::Hinted { account, app, notice, reply } => {
+                reply.send(self.hinted(&account, &app, &notice).await);
+            }
+            Msg::Signed { connection, signature, notice, reply } => {
+                reply.send(self.signed(connection, &signature, &notice).await);
+            }
+        }
+        Ok(())
+    }
+
+    fn observe(&self) -> serde_json::Value {
+        json!({ "connections": self.connected.len(), "groups": self.feeds.len(), "events": self.events })
+    }
+}

@@ -1,0 +1,136 @@
+//! Events that were given up, grouped by why: a thousand letters with one cause are one thing to mend.
+
+use super::time::Timestamp;
+use std::collections::BTreeMap;
+
+/// An event that a consumer group gave up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its id among the dead letters: group and place on the bus.
+    pub id: String,
+    /// Which group gave it up.
+    pub group: String,
+    /// Its routing key.
+    pub kind: String,
+    /// Whose, as the event says; empty when it cannot be read.
+    pub tenant: String,
+    /// How often it was tried.
+    pub attempts: u64,
+    /// When it failed first.
+    pub first_at: Timestamp,
+    /// When it failed last.
+    pub last_at: Timestamp,
+    /// Why.
+    pub cause: String,
+    /// The event as it came.
+    pub payload: Vec<u8>,
+}
+
+/// Letters with the same cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// What they have in common: the cause without ids and numbers.
+    pub cause: String,
+    /// Their ids, oldest first.
+    pub ids: Vec<String>,
+    /// The oldest one's first failure.
+    pub first_at: Timestamp,
+    /// The newest one's last failure.
+    pub last_at: Timestamp,
+    /// One cause in full.
+    pub example: String,
+}
+
+/// A cause without what differs from letter to letter: words with a digit in them become `#`.
+pub fn common_cause(cause: &str) -> String {
+    let word = |word: &str| {
+        if word.bytes().any(|byte| byte.is_ascii_digit()) { "#".to_owned() } else { word.to_owned() }
+    };
+    let mut common: Vec<String> = cause.split_whitespace().map(word).collect();
+    common.dedup_by(|one, other| one == "#" && other == "#");
+    common.join(" ")
+}
+
+/// Groups letters, the largest group first.
+pub fn grouped(letters: &[DeadLetter]) -> Vec<Group> {
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    for letter in letters {
+        let cause = common_cause(&letter.cause);
+        let new = || Group {
+            cause: cause.clone(),
+            ids: Vec::new(),
+            first_at: letter.first_at,
+            last_at: letter.last_at,
+            example: letter.cause.clone(),
+        };
+        let group = groups.entry(cause.clone()).or_insert_with(new);
+        group.ids.push(letter.id.clone());
+        group.first_at = group.first_at.min(letter.first_at);
+        group.last_at = group.last_at.max(letter.last_at);
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.ids.len()));
+    groups
+}
+
+/// Which letters are to be tried again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Those of these ids; all when empty.
+    pub ids: Vec<String>,
+    /// Those of this common cause; whatever the cause when absent.
+    pub cause: Option<String>,
+    /// So many at most, the oldest first.
+    pub most: usize,
+}
+
+impl Selection {
+    /// The chosen ones, in their order.
+    pub fn of<'a>(&self, letters: &'a [DeadLetter]) -> Vec<&'a DeadLetter> {
+        let named = |letter: &&DeadLetter| self.ids.is_empty() || self.ids.contains(&letter.id);
+        let caused = |letter: &&DeadLetter| {
+            self.cause.as_ref().is_none_or(|cause| common_cause(&letter.cause) == common_cause(cause))
+        };
+        letters.iter().filter(named).filter(caused).take(self.most).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(id: &str, cause: &str, second: i64) -> DeadLetter {
+        DeadLetter {
+            id: id.into(),
+            group: "g".into(),
+            kind: "sales.created".into(),
+            tenant: "t".into(),
+            attempts: 4,
+            first_at: Timestamp::from_micros(second),
+            last_at: Timestamp::from_micros(second + 10),
+            cause: cause.into(),
+            payload: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn letters_with_one_cause_are_one_group_and_are_chosen_together() {
+        let letters = [
+            letter("1", "FOREIGN KEY constraint failed (SQLite code 787)", 5),
+            letter("2", "stock of 0192f5a0-6c1e at 0192f5a0-7000 is out of bounds", 1),
+            letter("3", "stock of 0192f5a0-9999 at 0192f5a0-1111 is out of bounds", 9),
+        ];
+        let groups = grouped(&letters);
+        assert_eq!(groups[0].cause, "stock of # at # is out of bounds");
+        assert_eq!((&groups[0].ids[..], groups.len()), (&["2".to_owned(), "3".into()][..], 2));
+        assert_eq!((groups[0].first_at, groups[0].last_at), (letters[1].first_at, letters[2].last_at));
+        let chosen = |selection: Selection| -> Vec<String> {
+            selection.of(&letters).into_iter().map(|letter| letter.id.clone()).collect()
+        };
+        let all = Selection { most: 9, ..Selection::default() };
+        assert_eq!(chosen(all.clone()), ["1", "2", "3"]);
+        assert_eq!(chosen(Selection { most: 1, ..all.clone() }), ["1"]);
+        assert_eq!(chosen(Selection { cause: Some(letters[2].cause.clone()), ..all.clone() }), ["2", "3"]);
+        assert_eq!(chosen(Selection { ids: vec!["3".into(), "x".into()], ..all }), ["3"]);
+    }
+}
