@@ -12,8 +12,8 @@
 //! | 3 | each sale and movement in the ledger has its event, once; sums, keys and lines agree with each other |
 //! | 4 | chains, projection and hot stock |
 //! | 5 | every reference stays within its tenant |
-//! | 6 | what a group confirmed took effect |
-//! | 7 | whatever was put aside is named |
+//! | 6 | what a group confirmed took effect; what the ledger gave up is a difference until it has it after all |
+//! | 7 | whatever was put aside is named, and can be read |
 
 mod fact;
 mod journal;
@@ -47,7 +47,7 @@ pub struct Auditor {
     last_position: Option<u64>,
     /// What waits in the ledger group's retries or lies among its dead letters (true), by tenant and number.
     parked: HashMap<(TenantId, u64), bool>,
-    dead: HashSet<(String, u64)>,
+    dead: HashSet<(String, TenantId, u64)>,
     sale: Option<OpenSale>,
     keys: Vec<(u128, TenantId, SaleId)>,
     below: Vec<Below>,

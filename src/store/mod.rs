@@ -1,5 +1,6 @@
 //! Where ledger and catalogue rest.
 
+mod columns;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod guarded;

@@ -158,7 +158,7 @@ async fn a_tenant_that_does_not_exist_can_do_nothing() {
 }
 
 #[tokio::test]
-async fn operations_are_open_to_this_machine_and_closed_to_a_proxy() {
+async fn d41_operations_are_open_to_this_machine_and_closed_to_a_proxy() {
     let shop = Shop::open().await;
     let stranger = Api::anonymous(&shop.server.url());
     let get = hyper::Method::GET;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 #[tokio::test]
-async fn a_sale_is_answered_with_its_id_and_the_total_of_the_server() {
+async fn d30_a_sale_is_answered_with_its_id_and_the_total_of_the_server() {
     let shop = Shop::open().await;
     let reply = shop.sell(&[(PLAIN, "2"), (OTHER, "1"), (SERVICE, "1")]).await;
     assert_eq!(reply.status, 201);
@@ -27,7 +27,7 @@ async fn a_sale_is_answered_with_its_id_and_the_total_of_the_server() {
 }
 
 #[tokio::test]
-async fn lines_of_one_product_are_summed() {
+async fn d7_lines_of_one_product_are_summed() {
     let shop = Shop::open().await;
     let reply = shop.sell(&[(PLAIN, "600"), (OTHER, "1"), (PLAIN, "500")]).await;
     assert_eq!(reply.outcome(), (400, "stock_insuficiente"));
@@ -39,7 +39,7 @@ async fn lines_of_one_product_are_summed() {
 }
 
 #[tokio::test]
-async fn weight_has_three_decimals_and_money_is_rounded_half_up() {
+async fn d2_d38_weight_has_three_decimals_and_money_is_rounded_half_up() {
     let shop = Shop::open().await;
     for (quantity, total) in [("0.125", "125.00"), ("0.333", "333.00"), ("0.001", "1.00"), ("2", "1999.98")] {
         assert_eq!(shop.sell(&[(WEIGHED, quantity)]).await.raw("total"), total, "{quantity}");
@@ -53,7 +53,7 @@ async fn weight_has_three_decimals_and_money_is_rounded_half_up() {
 }
 
 #[tokio::test]
-async fn quantities_that_cannot_be_sold_are_refused_by_name() {
+async fn d4_quantities_that_cannot_be_sold_are_refused_by_name() {
     let shop = Shop::open().await;
     let refused = [
         ("0.1234", 422),
@@ -186,7 +186,7 @@ async fn a_product_with_variants_is_sold_by_variant() {
 }
 
 #[tokio::test]
-async fn every_payment_method_is_taken_in_any_letter_case() {
+async fn d37_every_payment_method_is_taken_in_any_letter_case() {
     let shop = Shop::open().await;
     let methods =
         ["efectivo", "tarjeta", "tarjeta_debito", "tarjeta_credito", "transferencia", "mercadopago", "qr"];
@@ -201,7 +201,7 @@ async fn every_payment_method_is_taken_in_any_letter_case() {
 }
 
 #[tokio::test]
-async fn a_short_basket_lists_every_short_line_and_takes_nothing() {
+async fn d6_d33_a_short_basket_lists_every_short_line_and_takes_nothing() {
     let shop = Shop::open().await;
     let basket = [(PLAIN, "1001"), ("P03", "10"), (OTHER, "2000"), (WEIGHED, "1000.001"), (SERVICE, "5000")];
     let reply = shop.sell(&basket).await;
@@ -224,7 +224,7 @@ async fn a_short_basket_lists_every_short_line_and_takes_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_customer_was_shown_must_still_be_true() {
+async fn d38_d40_what_the_customer_was_shown_must_still_be_true() {
     let shop = Shop::open().await;
     let id = shop.unit(PLAIN);
     let priced = |price: &str| {
@@ -275,7 +275,7 @@ async fn the_last_piece_is_sold_and_none_after_it() {
 }
 
 #[tokio::test]
-async fn two_hundred_customers_and_a_hundred_pieces_make_a_hundred_sales() {
+async fn d34_two_hundred_customers_and_a_hundred_pieces_make_a_hundred_sales() {
     let shop = Shop::open_with(&catalogue(100), &[]).await;
     let body = shop.basket(&[(PLAIN, "1")]);
     let replies = join_all((0..200).map(|_| shop.till.checkout(body.clone(), None))).await;

@@ -1,5 +1,6 @@
 //! Over PostgreSQL, RabbitMQ and Redis: the same laws, whichever of them dies.
 
+mod dead_letters;
 mod deaths;
 mod moments;
 mod outages;

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use std::collections::HashSet;
 
 #[tokio::test]
-async fn a_repeated_request_gets_the_same_answer_and_sells_nothing() {
+async fn d29_a_repeated_request_gets_the_same_answer_and_sells_nothing() {
     let shop = Shop::open().await;
     let body = shop.basket(&[(PLAIN, "2"), (WEIGHED, "0.250")]);
     let first = shop.till.checkout(body.clone(), Some("k-1")).await;

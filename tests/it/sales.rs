@@ -11,7 +11,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 #[tokio::test]
-async fn a_sale_is_found_the_moment_it_was_answered() {
+async fn d30_a_sale_is_found_the_moment_it_was_answered() {
     let shop = Shop::open().await;
     let mut ids = Vec::new();
     for _ in 0..200 {
@@ -143,7 +143,7 @@ async fn a_sale_is_voided_once_by_whoever_may_and_its_units_come_back() {
 }
 
 #[tokio::test]
-async fn nobody_sees_the_sales_of_another_tenant() {
+async fn d41_nobody_sees_the_sales_of_another_tenant() {
     let shop = Shop::open().await;
     let neighbour = shop.neighbour().await;
     let id = shop.sell(&[(PLAIN, "1")]).await.sale();
@@ -194,7 +194,7 @@ async fn a_product_is_scanned_by_sku_and_by_barcode() {
 }
 
 #[tokio::test]
-async fn stock_is_shown_and_sold_per_location() {
+async fn d1_stock_is_shown_and_sold_per_location() {
     let shop = Shop::open().await;
     let stores =
         shop.blend.write("tickets.csv", "basket,store,at,sku,quantity\nt,100,2026-01-31T09:00:00Z,P01,1\n");

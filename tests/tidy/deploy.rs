@@ -144,7 +144,7 @@ fn is_secret(name: &str) -> bool {
 }
 
 #[test]
-fn secrets_come_from_the_environment() {
+fn d43_secrets_come_from_the_environment() {
     let mut findings = Vec::new();
     for (name, service) in services() {
         for line in &service {

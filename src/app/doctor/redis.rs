@@ -3,6 +3,7 @@
 
 use super::address::Address;
 use super::report::{Checks, Verdict, version};
+use crate::stock::redis::info_fields;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError, Script};
 use std::collections::HashMap;
@@ -28,7 +29,7 @@ pub(super) async fn probe(url: &str, checks: &mut Checks) {
     };
     checks.ok("login", "accepted");
     match redis::cmd("INFO").query_async::<String>(&mut connection).await {
-        Ok(info) => judge(&parse(&info), checks),
+        Ok(info) => judge(&info_fields(&info), checks),
         Err(error) => checks.fail("INFO", address.hide(error), "allow the user INFO: ACL SETUSER name +info"),
     }
     let ran: Result<i64, RedisError> = Script::new(TRY).key(TRY_KEY).invoke_async(&mut connection).await;
@@ -49,10 +50,6 @@ async fn connect(url: &str) -> Result<MultiplexedConnection, RedisError> {
     let mut connection = Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await?;
     redis::cmd("PING").query_async::<String>(&mut connection).await?;
     Ok(connection)
-}
-
-fn parse(info: &str) -> HashMap<&str, &str> {
-    info.lines().filter_map(|line| line.trim_end().split_once(':')).collect()
 }
 
 fn judge(info: &HashMap<&str, &str>, checks: &mut Checks) {
@@ -111,7 +108,7 @@ mod tests {
 
     fn verdicts(info: &str) -> Vec<(String, Verdict)> {
         let mut checks = Checks::new("redis");
-        judge(&parse(info), &mut checks);
+        judge(&info_fields(info), &mut checks);
         checks.into_list().into_iter().map(|check| (check.name, check.verdict)).collect()
     }
 

@@ -60,7 +60,12 @@ impl FactSource for BrokerFacts {
             })
         };
         let line = |letter: &DeadLetter| {
-            format!("dead letter {} {}: {}", letter.id, letter.kind, String::from_utf8_lossy(&letter.body))
+            let DeadLetter { id, kind, attempts, first_failure, last_failure, cause, body, .. } = letter;
+            let [first, last] = [first_failure, last_failure].map(|at| at.as_deref().unwrap_or("unknown"));
+            let body = String::from_utf8_lossy(body);
+            format!(
+                "dead letter {id} {kind}: failed {attempts} times, from {first} to {last}: {cause}; {body}"
+            )
         };
         let lines = self.after.iter().filter(is_it).map(line).collect();
         async move { Ok(lines) }.boxed()

@@ -26,13 +26,22 @@ impl Auditor {
     /// An event in a group's retries or among its dead letters. May be told twice.
     pub(super) fn parked(&mut self, parked: &Parked<'_>, dead: bool) {
         let event = parked.event;
-        if dead && self.dead.insert((parked.group.to_owned(), parked.position)) {
+        if dead && self.dead.insert((parked.group.to_owned(), event.tenant, event.sequence)) {
             self.report.counts.dead_letters += 1;
-            let message = format!("{} was given up by {}: {}", describe(event), parked.group, parked.cause);
+            let is_missing =
+                parked.group == self.ledger_group && !self.shop(event.tenant).has(event.sequence);
             let mut detail = place_of(parked.position, event);
             detail.group = Some(parked.group.to_owned());
-            detail.found = Some(format!("{} attempts", parked.attempts));
-            self.report.warn(message, detail);
+            let (what, group, cause) = (describe(event), parked.group, parked.cause);
+            let tried = format!("given up after {} attempts", parked.attempts);
+            if is_missing {
+                let message = format!("{what} was given up by {group} and is not in the ledger: {cause}");
+                let detail = detail.versus("applied, once its cause is mended and it is given back", tried);
+                self.report.differ(Law::Delivery, message, detail);
+            } else {
+                let message = format!("{what} was given up by {group}: {cause}");
+                self.report.warn(message, Detail { found: Some(tried), ..detail });
+            }
         }
         if parked.group != self.ledger_group {
             return;

@@ -94,8 +94,33 @@ fn what_waits_counts_once_wherever_it_is_told() {
         auditor.feed(stock(on_hand));
         laws(auditor)
     };
-    assert_eq!(told(9), []);
-    assert_eq!(told(8), [Law::Oversell]);
+    assert_eq!(told(9), [Law::Delivery], "given up, and in the way of nothing else");
+    assert_eq!(told(8), [Law::Delivery, Law::Oversell]);
+}
+
+#[test]
+fn a_dead_letter_is_a_difference_until_the_ledger_has_it_and_each_tenants_own() {
+    let (one, mut other) = (moved(2, -6), moved(2, -6));
+    other.tenant = TenantId(Uuid::from_u128(77));
+    let park = |event| Parked { group: GROUP, position: 2, attempts: 4, cause: "no such unit", event };
+    let mut given_up = auditor(1);
+    [&one, &other, &one].into_iter().for_each(|event| given_up.feed(Fact::DeadLetter(park(event))));
+    given_up.feed(row(1, 1, 0, 9));
+    given_up.feed(stock(9));
+    let report = given_up.finish();
+    assert_eq!((report.counts.dead_letters, report.by_law[Law::Delivery as usize - 1]), (2, 2), "{report}");
+    let first = report.differences[0].to_string();
+    for part in ["event 2 (stock.moved)", "no such unit", "given up after 4 attempts"] {
+        assert!(first.contains(part), "{part} is not in {first}");
+    }
+    let mut later = auditor(2);
+    later.feed(Fact::DeadLetter(park(&one)));
+    later.feed(row(1, 1, 0, 9));
+    later.feed(row(2, 2, 9, -6));
+    later.feed(stock(3));
+    let report = later.finish();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.warning_count, 1);
 }
 
 #[test]

@@ -23,8 +23,7 @@ pub struct Inspection {
 impl Inspection {
     /// From the answer to `INFO`.
     pub(super) fn read(info: &str) -> Self {
-        let fields: HashMap<&str, &str> =
-            info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
+        let fields = fields(info);
         let field = |name: &str| fields.get(name).copied().unwrap_or_default();
         Self {
             version: field("redis_version").to_owned(),
@@ -66,6 +65,11 @@ impl Inspection {
         }
         warnings
     }
+}
+
+/// The answer to `INFO`, by name.
+pub fn fields(info: &str) -> HashMap<&str, &str> {
+    info.lines().filter_map(|line| line.trim_end().split_once(':')).collect()
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ mod tests;
 mod wire;
 
 pub use home::{RedisHome, RedisSettings};
-pub use inspect::Inspection;
+pub use inspect::{Inspection, fields as info_fields};
 pub use scripts::{Loaded, Script};
 
 use crate::domain::decimal::Quantity;

@@ -8,10 +8,10 @@ use crate::domain::audit::{Detail, Fact, LedgerRow, LineRow, Part, SaleRow, Void
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
 use crate::ports::PortError;
 use crate::ports::audit::{FactSource, LedgerFactSource, Sink};
+use crate::store::columns::{show, whole};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryStreamExt as _};
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Column as _, Row as _, TypeInfo as _, ValueRef as _};
 use uuid::Uuid;
 
 const MARK: &str = "SELECT sequence FROM applied WHERE tenant_id = $1";
@@ -286,33 +286,6 @@ fn movement(row: &PgRow, tenant: TenantId) -> Result<LedgerRow<'_>, PortError> {
         reference: get(row, 9)?,
         at: get(row, 10)?,
     })
-}
-
-fn whole(number: i64) -> u64 {
-    // No number in the ledger is negative; one that is matches nothing.
-    u64::try_from(number).unwrap_or(u64::MAX)
-}
-
-/// Rows as they are stored, one line each: the first column says what they are.
-fn show(rows: &[PgRow], lines: &mut Vec<String>) {
-    for row in rows {
-        let mut line = row.try_get::<String, _>(0).unwrap_or_default();
-        for (index, column) in row.columns().iter().enumerate().skip(1) {
-            let Ok(value) = row.try_get_raw(index) else { continue };
-            if value.is_null() {
-                continue;
-            }
-            let shown = match value.type_info().name() {
-                "UUID" => row.try_get::<Uuid, _>(index).map(|id| id.to_string()),
-                "TEXT" => row.try_get::<String, _>(index),
-                "BOOL" => row.try_get::<bool, _>(index).map(|is| is.to_string()),
-                "BYTEA" => row.try_get::<Vec<u8>, _>(index).map(|bytes| format!("{bytes:02x?}")),
-                _ => row.try_get::<i64, _>(index).map(|number| number.to_string()),
-            };
-            line.push_str(&format!(" {}={}", column.name(), shown.unwrap_or_else(|_| "?".to_owned())));
-        }
-        lines.push(line);
-    }
 }
 
 impl LedgerFactSource for LedgerFacts {

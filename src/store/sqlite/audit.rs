@@ -7,11 +7,11 @@ use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
 use crate::ports::PortError;
 use crate::ports::audit::{FactSource, LedgerFactSource, Sink};
 use crate::sqlite::{port_error, snapshot};
+use crate::store::columns::{show, whole};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryStreamExt as _};
 use serde::Deserialize;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Column as _, Row as _, TypeInfo as _, ValueRef as _};
 use std::borrow::Cow;
 use std::path::Path;
 use uuid::Uuid;
@@ -292,33 +292,6 @@ fn columns<'r, T: Deserialize<'r>>(page: &'r SqliteRow) -> Result<Vec<T>, PortEr
     let json: &str = get(page, 1)?;
     serde_json::from_str(json)
         .map_err(|error| PortError::Permanent(format!("the ledger holds a row that cannot be read: {error}")))
-}
-
-fn whole(number: i64) -> u64 {
-    // No number in the ledger is negative; one that is matches nothing.
-    u64::try_from(number).unwrap_or(u64::MAX)
-}
-
-/// Rows as they are stored, one line each: the first column says what they are.
-fn show(rows: &[SqliteRow], lines: &mut Vec<String>) {
-    for row in rows {
-        let mut line = row.try_get::<String, _>(0).unwrap_or_default();
-        for (index, column) in row.columns().iter().enumerate().skip(1) {
-            let Ok(value) = row.try_get_raw(index) else { continue };
-            if value.is_null() {
-                continue;
-            }
-            let shown = match value.type_info().name() {
-                "BLOB" => row.try_get::<Uuid, _>(index).map_or_else(|_| "?".to_owned(), |id| id.to_string()),
-                "TEXT" => row.try_get::<String, _>(index).unwrap_or_default(),
-                _ => {
-                    row.try_get::<i64, _>(index).map_or_else(|_| "?".to_owned(), |number| number.to_string())
-                }
-            };
-            line.push_str(&format!(" {}={shown}", column.name()));
-        }
-        lines.push(line);
-    }
 }
 
 impl LedgerFactSource for LedgerFacts {

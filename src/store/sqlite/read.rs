@@ -1,22 +1,19 @@
 //! The reading end, beside the writer.
 
-use crate::domain::catalogue::{Unit, UnitKind};
-use crate::domain::decimal::{Money, Quantity};
 use crate::domain::idempotency::Fingerprint;
-use crate::domain::ids::{LocationId, ProductId, SaleId, TenantId, UnitId};
-use crate::domain::sale::{PaymentMethod, Sale, SaleLine};
-use crate::domain::tenant::{Location, LocationKind, Tenant, shard_of};
+use crate::domain::ids::{LocationId, SaleId, TenantId};
+use crate::domain::sale::{PaymentMethod, Sale};
+use crate::domain::tenant::shard_of;
 use crate::domain::time::Timestamp;
 use crate::ports::PortError;
 use crate::ports::ledger::{LedgerReader, StoredSale, TenantSnapshot};
 use crate::sqlite::port_error;
+use crate::store::columns::{self, Columns};
 use futures_util::FutureExt;
 use futures_util::TryStreamExt as _;
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{Decode, Row as _, Sqlite, Type};
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use sqlx::{Column as _, Decode, Row as _, Sqlite, Type, TypeInfo as _, ValueRef as _};
 use uuid::Uuid;
 
 /// Reads through a small pool.
@@ -47,17 +44,15 @@ impl Reader {
         let Some(row) = query.fetch_optional(&mut *connection).await.map_err(port_error)? else {
             return Ok(None);
         };
-        let sql = "SELECT unit_id, name, sku, quantity, unit_price, subtotal, has_stock FROM sale_lines
-                   WHERE tenant_id = $1 AND sale_id = $2 ORDER BY line";
-        let query = sqlx::query(sql).bind(tenant.0).bind(id.0);
+        let query = sqlx::query(columns::LINES).bind(tenant.0).bind(id.0);
         let lines = query.fetch_all(&mut *connection).await.map_err(port_error)?;
-        let lines = lines.iter().map(read_line).collect::<Result<_, _>>()?;
+        let lines = lines.iter().map(columns::line).collect::<Result<_, _>>()?;
         let payment: String = get(&row, 3)?;
         let sale = Sale {
             id,
             location: LocationId(get(&row, 0)?),
-            payment: PaymentMethod::parse(&payment).ok_or_else(|| unreadable("payment"))?,
-            total: money(&row, 2)?,
+            payment: PaymentMethod::parse(&payment).ok_or_else(|| columns::unreadable("payment"))?,
+            total: columns::money(&row, 2)?,
             lines,
         };
         let fingerprint: Option<Uuid> = get(&row, 4)?;
@@ -120,93 +115,29 @@ impl LedgerReader for Reader {
 /// A tenant as of one moment: everything in one read transaction.
 async fn read_tenant(connection: &mut SqliteConnection, id: TenantId) -> Result<TenantSnapshot, PortError> {
     let mut transaction = sqlx::Connection::begin(connection).await.map_err(port_error)?;
-    let sql =
-        "SELECT t.name, t.trade, t.active, t.created_at, coalesce(a.sequence, 0), coalesce(a.last_at, 0)
-               FROM tenants t LEFT JOIN applied a ON a.tenant_id = t.id WHERE t.id = $1";
-    let row = sqlx::query(sql).bind(id.0).fetch_one(&mut *transaction).await.map_err(port_error)?;
-    let sequence: i64 = get(&row, 4)?;
-    let mut snapshot = TenantSnapshot {
-        tenant: Tenant {
-            id,
-            name: text(&row, 0)?,
-            trade: text(&row, 1)?,
-            active: get(&row, 2)?,
-            created_at: Timestamp::from_micros(get(&row, 3)?),
-        },
-        locations: Vec::new(),
-        units: Vec::new(),
-        stock: Vec::new(),
-        sequence: sequence.unsigned_abs(),
-        holes: BTreeSet::new(),
-        last_at: Timestamp::from_micros(get(&row, 5)?),
-    };
-    let sql = "SELECT sequence FROM holes WHERE tenant_id = $1";
-    for row in sqlx::query(sql).bind(id.0).fetch_all(&mut *transaction).await.map_err(port_error)? {
-        snapshot.holes.insert(get::<i64>(&row, 0)?.unsigned_abs());
+    let row =
+        sqlx::query(columns::TENANT).bind(id.0).fetch_one(&mut *transaction).await.map_err(port_error)?;
+    let mut snapshot = columns::snapshot(&row, id)?;
+    let holes =
+        sqlx::query(columns::HOLES).bind(id.0).fetch_all(&mut *transaction).await.map_err(port_error)?;
+    for hole in &holes {
+        snapshot.holes.insert(columns::whole(hole.integer(0)?));
     }
-    let sql =
-        "SELECT id, code, name, kind, is_default, active FROM locations WHERE tenant_id = $1 ORDER BY id";
-    for row in sqlx::query(sql).bind(id.0).fetch_all(&mut *transaction).await.map_err(port_error)? {
-        snapshot.locations.push(read_location(&row)?);
-    }
-    let sql = "SELECT id, product_id, base_sku, name, sku, barcode, kind, price, active, size, color, category, brand
-               FROM units WHERE tenant_id = $1 ORDER BY id";
-    let mut rows = sqlx::query(sql).bind(id.0).fetch(&mut *transaction);
+    let locations = sqlx::query(columns::LOCATIONS).bind(id.0).fetch_all(&mut *transaction).await;
+    snapshot.locations =
+        locations.map_err(port_error)?.iter().map(columns::location).collect::<Result<_, _>>()?;
+    let mut rows = sqlx::query(columns::UNITS).bind(id.0).fetch(&mut *transaction);
     while let Some(row) = rows.try_next().await.map_err(port_error)? {
-        snapshot.units.push(Arc::new(read_unit(&row)?));
+        snapshot.units.push(columns::unit(&row)?);
     }
     drop(rows);
-    let sql = "SELECT unit_id, location_id, quantity FROM stock WHERE tenant_id = $1";
-    let mut rows = sqlx::query(sql).bind(id.0).fetch(&mut *transaction);
+    let mut rows = sqlx::query(columns::STOCK).bind(id.0).fetch(&mut *transaction);
     while let Some(row) = rows.try_next().await.map_err(port_error)? {
-        let place = (UnitId(get(&row, 0)?), LocationId(get(&row, 1)?));
-        snapshot.stock.push((place, quantity(&row, 2)?));
+        snapshot.stock.push(columns::level(&row)?);
     }
     drop(rows);
     transaction.commit().await.map_err(port_error)?;
     Ok(snapshot)
-}
-
-fn read_location(row: &SqliteRow) -> Result<Location, PortError> {
-    Ok(Location {
-        id: LocationId(get(row, 0)?),
-        code: text(row, 1)?,
-        name: text(row, 2)?,
-        kind: LocationKind::parse(&get::<String>(row, 3)?).ok_or_else(|| unreadable("location kind"))?,
-        is_default: get(row, 4)?,
-        active: get(row, 5)?,
-    })
-}
-
-fn read_unit(row: &SqliteRow) -> Result<Unit, PortError> {
-    let optional = |column| get::<Option<String>>(row, column).map(|text| text.map(Arc::from));
-    Ok(Unit {
-        id: UnitId(get(row, 0)?),
-        product_id: ProductId(get(row, 1)?),
-        base_sku: text(row, 2)?,
-        name: text(row, 3)?,
-        sku: text(row, 4)?,
-        barcode: optional(5)?,
-        kind: UnitKind::parse(&get::<String>(row, 6)?).ok_or_else(|| unreadable("unit kind"))?,
-        price: money(row, 7)?,
-        active: get(row, 8)?,
-        size: optional(9)?,
-        color: optional(10)?,
-        category: optional(11)?,
-        brand: optional(12)?,
-    })
-}
-
-fn read_line(row: &SqliteRow) -> Result<SaleLine, PortError> {
-    Ok(SaleLine {
-        unit: UnitId(get(row, 0)?),
-        name: text(row, 1)?,
-        sku: text(row, 2)?,
-        quantity: quantity(row, 3)?,
-        unit_price: money(row, 4)?,
-        subtotal: money(row, 5)?,
-        has_stock: get(row, 6)?,
-    })
 }
 
 pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
@@ -216,18 +147,30 @@ pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
     row.try_get(column).map_err(port_error)
 }
 
-pub(super) fn text(row: &SqliteRow, column: usize) -> Result<Arc<str>, PortError> {
-    get::<&str>(row, column).map(Arc::from)
-}
+impl Columns for SqliteRow {
+    fn integer(&self, column: usize) -> Result<i64, PortError> {
+        get(self, column)
+    }
 
-pub(super) fn money(row: &SqliteRow, column: usize) -> Result<Money, PortError> {
-    Money::from_units(get(row, column)?).ok_or_else(|| unreadable("amount"))
-}
+    fn uuid(&self, column: usize) -> Result<Uuid, PortError> {
+        get(self, column)
+    }
 
-pub(super) fn quantity(row: &SqliteRow, column: usize) -> Result<Quantity, PortError> {
-    Quantity::from_units(get(row, column)?).ok_or_else(|| unreadable("quantity"))
-}
+    fn flag(&self, column: usize) -> Result<bool, PortError> {
+        get(self, column)
+    }
 
-fn unreadable(what: &str) -> PortError {
-    PortError::Permanent(format!("the ledger holds a {what} that this version cannot read"))
+    fn optional(&self, column: usize) -> Result<Option<&str>, PortError> {
+        get(self, column)
+    }
+
+    fn shown(&self, column: usize) -> Option<(&str, String)> {
+        let value = self.try_get_raw(column).ok().filter(|value| !value.is_null())?;
+        let shown = match value.type_info().name() {
+            "BLOB" => self.try_get::<Uuid, _>(column).map(|id| id.to_string()),
+            "TEXT" => self.try_get(column),
+            _ => self.try_get::<i64, _>(column).map(|number| number.to_string()),
+        };
+        Some((self.columns().get(column)?.name(), shown.unwrap_or_else(|_| "?".to_owned())))
+    }
 }

@@ -6,6 +6,7 @@ use crate::support::api::Api;
 use crate::support::eventually;
 use crate::support::proxy::Weather;
 use crate::support::shop::{PLAIN, Shop};
+use crate::support::tills::Tills;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ const STOCK: u32 = 1_000;
 const SLOW: Weather = Weather::Slow(Duration::from_millis(60));
 /// The node waits two seconds at most for each server, and so do the tills for their answer.
 const SOON: Duration = Duration::from_secs(8);
+
+/// `ledger.max_connections`: they are opened when they are needed first.
+const POOL: u64 = 8;
 
 /// What operators see.
 enum Seen {
@@ -153,4 +157,26 @@ async fn a_redis_that_was_away_for_long_is_filled_again_when_it_is_back() {
     let sold = i64::try_from(books.sales.len()).unwrap();
     assert!(sold >= 2 && books.by_key().contains_key("after"));
     assert_eq!(books.stock[PLAIN], (i64::from(STOCK) - sold) * 1_000);
+}
+
+/// No sale pays for a connection of its own, to whichever server.
+#[tokio::test]
+async fn d35_sales_share_the_connections_there_are() {
+    let servers = Servers::start().await;
+    let (node, proxies) = servers.node_behind_proxies().await;
+    let shop = servers.shop_on(node, STOCK).await;
+    let tills = Tills::default();
+    let sell = async |sales| {
+        tokio::join!(tills.sell(&shop, 16), async {
+            tills.sold_more(sales).await;
+            tills.stop();
+        });
+        shop.settled().await;
+        [REDIS, RABBITMQ, POSTGRES].map(|at| at(&proxies).made())
+    };
+    let [redis, rabbitmq, postgres] = sell(50).await;
+    let [more_redis, more_rabbitmq, more_postgres] = sell(300).await;
+    assert_eq!((more_redis, more_rabbitmq), (redis, rabbitmq));
+    assert!(more_postgres <= postgres + POOL, "{postgres} connections became {more_postgres}");
+    tills.assert_exact(&shop.close().await, STOCK);
 }

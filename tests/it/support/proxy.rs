@@ -2,6 +2,7 @@
 //! very moment at which certain bytes pass.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -78,6 +79,8 @@ struct Shared {
     gate: Mutex<Option<Gate>>,
     /// Whether what the gate is for has happened.
     happened: watch::Sender<bool>,
+    /// Connections that were made.
+    made: AtomicU64,
 }
 
 impl Proxy {
@@ -89,6 +92,7 @@ impl Proxy {
             weather: watch::Sender::new(Weather::Fair),
             gate: Mutex::new(None),
             happened: watch::Sender::new(false),
+            made: AtomicU64::new(0),
         });
         let accepting = tokio::spawn(accept(listener, target, shared.clone()));
         Self { port, target, shared, accepting }
@@ -104,6 +108,11 @@ impl Proxy {
     /// The weather changes, also for connections that are open.
     pub fn set(&self, weather: Weather) {
         self.shared.weather.send_replace(weather);
+    }
+
+    /// How many connections were made so far.
+    pub fn made(&self) -> u64 {
+        self.shared.made.load(Ordering::Relaxed)
     }
 
     /// Sets up a gate in the place of any other.
@@ -131,6 +140,7 @@ async fn accept(listener: TcpListener, target: u16, shared: Arc<Shared>) {
     loop {
         let (client, _) = listener.accept().await.unwrap();
         let shared = shared.clone();
+        shared.made.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             if *shared.weather.borrow() == Weather::Cut {
                 return;

@@ -1,8 +1,11 @@
 //! What becomes of messages on their way to the ledger.
 
+use super::super::audit::BrokerFacts;
 use super::super::connection::{Outgoing, confirming, publish};
 use super::super::names::ledger_key;
 use super::*;
+use crate::domain::audit::{Detail, Fact, Part};
+use crate::ports::audit::{BusFactSource as _, FactSource as _};
 use crate::ports::bus::Rejection;
 use futures_util::StreamExt;
 use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
@@ -65,6 +68,7 @@ async fn d20_d21_d22_a_bad_event_is_tried_by_schedule_then_kept_and_holds_up_nob
     assert_eq!((letter.id.as_str(), letter.kind.as_str()), (first.id.to_string().as_str(), "sales.created"));
     assert_eq!(letter.cause, "sku \"ñ\" unknown");
     assert!(letter.first_failure < letter.last_failure && letter.first_failure.is_some());
+    the_checker_is_told_of(&bus, &first).await;
     let told = tokio::time::timeout(LONG, news.next()).await.expect("nobody was told").unwrap().unwrap();
     assert_eq!(told.routing_key.as_str(), "sales.failed");
     assert_eq!(Event::decode("sales.created", &told.data).unwrap(), *first);
@@ -248,4 +252,34 @@ async fn a_rebuild_is_not_answered_before_what_is_in_hand() {
         ledger.done(&held[done..=done]).await.unwrap();
     }
     assert_eq!(rebuild.await.expect("no answer").unwrap(), Vec::new());
+}
+
+/// The dead letter of an event, as the checker of the laws gets to know and show it.
+async fn the_checker_is_told_of(bus: &RabbitBus, event: &Event) {
+    let mut facts = BrokerFacts::new(bus.clone());
+    facts.pin_before().await.unwrap();
+    assert!(facts.pin_after().await.unwrap());
+    let mut told = Vec::new();
+    let mut sink = |fact: Fact<'_>| match fact {
+        Fact::DeadLetter(parked) => {
+            told.push((
+                parked.group.to_owned(),
+                parked.attempts,
+                parked.cause.to_owned(),
+                parked.event.clone(),
+            ));
+        }
+        other => panic!("{other:?}"),
+    };
+    facts.facts(Part::Standing, &mut sink).await.unwrap();
+    facts.facts(Part::History, &mut sink).await.unwrap();
+    // Once for each moment; the checker knows that they are one.
+    let one = (LEDGER_GROUP.to_owned(), 3, "sku \"ñ\" unknown".to_owned(), event.clone());
+    assert_eq!(told, [one.clone(), one]);
+    let evidence = facts.evidence(&Detail::of(event.tenant).sequence(event.sequence)).await.unwrap();
+    assert_eq!(evidence.len(), 1);
+    for part in ["failed 3 times, from 20", "sku \"ñ\" unknown", &event.id.to_string(), "\"total\""] {
+        assert!(evidence[0].contains(part), "{part} is not in {evidence:?}");
+    }
+    assert!(facts.evidence(&Detail::of(event.tenant).sequence(99)).await.unwrap().is_empty());
 }

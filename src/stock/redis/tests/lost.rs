@@ -35,9 +35,9 @@ async fn reload(home: &Arc<RedisHome>, what: &str) {
     assert!(matches!(stock.reserve(TENANT, &ask(4, &[(1, 1)], None)).await.unwrap(), Outcome::Short(_)));
 }
 
-/// D5, D10, D12, D14 and D36: what is missing is neither zero nor full, and a load heals it.
+/// What is missing is neither zero nor full, and a load heals it.
 #[tokio::test]
-async fn d36_what_is_flushed_evicted_or_forgotten_is_loaded_again() {
+async fn d5_d14_d36_what_is_flushed_evicted_or_forgotten_is_loaded_again() {
     let server = RedisServer::start(&[]).await;
     let home = home(server.url()).await;
     let names = Names::default();
