@@ -126,8 +126,22 @@ fn locking(postgres: &Postgres, settings: &Settings, rate: u64) -> anyhow::Resul
     let mut pgbench: Command = postgres.client("pgbench");
     let script = format!("{SCRIPTS}/for_update.sql");
     let (sessions, seconds) = (settings.connections.to_string(), settings.round.as_secs().to_string());
-    pgbench
-        .args(["-n", "-M", "prepared", "-j", "1", "-c", &sessions, "-T", &seconds, "-f", &script, BASELINE]);
+    pgbench.args([
+        "-h",
+        "127.0.0.1",
+        "-n",
+        "-M",
+        "prepared",
+        "-j",
+        "1",
+        "-c",
+        &sessions,
+        "-T",
+        &seconds,
+        "-f",
+        &script,
+        BASELINE,
+    ]);
     let ran = pgbench.stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&ran.stdout);
     let tps =

@@ -17,8 +17,6 @@ mod checkout;
 mod cli;
 mod cluster;
 mod demo;
-#[path = "../support/doctor_servers.rs"]
-mod doctor_servers;
 mod edge;
 mod faults;
 mod idempotency;

@@ -24,6 +24,16 @@ impl Postgres {
 
     /// Starts one with settings of its own, each as `name=value`.
     pub async fn start_with(settings: &[&str]) -> Self {
+        Self::start_letting_in("--auth=trust", settings).await
+    }
+
+    /// Starts one as a shop's should be: it syncs, and asks for passwords, but not those who come by its socket.
+    pub async fn start_with_passwords() -> Self {
+        let settings = ["fsync=on", "max_connections=100"];
+        Self::start_letting_in("--auth-host=scram-sha-256", &settings).await
+    }
+
+    async fn start_letting_in(whom: &str, settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         // The server refuses to run as root, and to share its directory.
         if let Some((user, group)) = unprivileged() {
@@ -32,7 +42,8 @@ impl Postgres {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let data = dir.path().join("data");
         let mut initdb = command("initdb", dir.path());
-        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+        initdb.args(["--username=postgres", "--auth-local=trust", whom]);
+        initdb.args(["--encoding=UTF8", "--locale=C", "--no-sync"]);
         let made = initdb.arg("-D").arg(&data).stdin(Stdio::null()).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let port = free_port();
@@ -67,9 +78,21 @@ impl Postgres {
 
     /// A program of its own version, `psql` for one, that finds this server and its superuser by itself.
     pub fn client(&self, program: &str) -> Command {
-        let mut client = Command::new(newest_version().join("bin").join(program));
-        client.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string()).env("PGUSER", "postgres");
+        self.administered_by(newest_version().join("bin").join(program))
+    }
+
+    /// Any program, with what it needs to find this server and its superuser.
+    pub fn administered_by(&self, program: impl AsRef<Path>) -> Command {
+        let mut client = Command::new(program.as_ref());
+        client.env("PGHOST", self.dir.path()).env("PGPORT", self.port.to_string());
+        client.env("PGUSER", "postgres").env("POSTGRES_USER", "postgres").stdin(Stdio::null());
         client
+    }
+
+    /// Runs statements as its superuser.
+    pub fn sql(&self, statements: &str) {
+        let ran = self.client("psql").args(["-v", "ON_ERROR_STOP=1", "-c", statements]).output().unwrap();
+        assert!(ran.status.success(), "{statements}: {}", String::from_utf8_lossy(&ran.stderr));
     }
 
     /// The url of a database, as its superuser.
@@ -77,9 +100,14 @@ impl Postgres {
         self.url_of("postgres", database)
     }
 
-    /// The url of a database, as a user.
+    /// The url of a database, as a user whose password is not asked for.
     pub fn url_of(&self, user: &str, database: &str) -> String {
-        format!("postgres://{user}:secreto@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+        self.url_with(user, "secreto", database)
+    }
+
+    /// The url of a database, as a user.
+    pub fn url_with(&self, user: &str, password: &str, database: &str) -> String {
+        format!("postgres://{user}:{password}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }
 
     async fn await_ready(&mut self) {

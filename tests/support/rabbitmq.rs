@@ -1,6 +1,7 @@
 //! A RabbitMQ of its own: node, names, ports, cookie, files and port mapper are in no other's way.
 
 use super::{PATIENCE, await_start, free_port};
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -20,7 +21,14 @@ pub struct RabbitMq {
 impl RabbitMq {
     /// Starts one; it keeps its files over [`Self::kill`] and [`Self::restart`].
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// Starts one with more lines in its configuration.
+    pub async fn start_with(settings: &str) -> Self {
         let (dir, port, ports) = (tempfile::tempdir().unwrap(), free_port(), [free_port(), free_port()]);
+        std::fs::write(dir.path().join("plugins"), "[].").unwrap();
+        std::fs::write(dir.path().join("rabbitmq.conf"), format!("heartbeat = 10\n{settings}")).unwrap();
         let broker = launch(&dir, port, ports);
         let mut server = Self { port, ports, dir, broker };
         server.await_answer().await;
@@ -37,9 +45,21 @@ impl RabbitMq {
         self.port
     }
 
-    /// Where it listens.
+    /// As its default user.
     pub fn url(&self) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+        self.url_with("guest", "guest", "%2f")
+    }
+
+    /// As a user of a virtual host.
+    pub fn url_with(&self, user: &str, password: &str, vhost: &str) -> String {
+        format!("amqp://{user}:{password}@127.0.0.1:{}/{vhost}", self.port)
+    }
+
+    /// Runs `rabbitmqctl`.
+    pub fn ctl(&self, args: &[&str]) {
+        let program = script("rabbitmqctl");
+        let ran = command(program, &self.dir, self.port, self.ports).args(args).output().unwrap();
+        assert!(ran.status.success(), "{args:?}: {ran:?}");
     }
 
     /// Waits until the node has written down that it has a quorum queue. It does so about three seconds after the
@@ -104,15 +124,30 @@ async fn greets(port: u16) -> bool {
         && first == [1]
 }
 
-fn launch(dir: &TempDir, port: u16, [mapper, distribution]: [u16; 2]) -> Child {
-    let at = |name: &str| -> PathBuf { dir.path().join(name) };
-    std::fs::write(at("plugins"), "[].").unwrap();
-    std::fs::write(at("rabbitmq.conf"), "heartbeat = 10\n").unwrap();
-    let log = std::fs::File::create(at("console.log")).unwrap();
+fn launch(dir: &TempDir, port: u16, ports: [u16; 2]) -> Child {
+    let log = std::fs::File::create(dir.path().join("console.log")).unwrap();
     // The port mapper first and as a child of the same group: the node would start one that outlives it.
-    let script = "epmd & exec \"$0\"";
-    Command::new("sh")
-        .args(["-c", script, server().to_str().unwrap()])
+    command("sh", dir, port, ports)
+        .args(["-c", "epmd & exec \"$0\""])
+        .arg(script("rabbitmq-server"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .expect("rabbitmq-server cannot be started")
+}
+
+/// A program in the node's surroundings.
+fn command(
+    program: impl AsRef<OsStr>,
+    dir: &TempDir,
+    port: u16,
+    [mapper, distribution]: [u16; 2],
+) -> Command {
+    let at = |name: &str| -> PathBuf { dir.path().join(name) };
+    let mut command = Command::new(program);
+    command
         .env("HOME", dir.path())
         .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
         .env("RABBITMQ_NODENAME", format!("blend{port}@localhost"))
@@ -128,18 +163,13 @@ fn launch(dir: &TempDir, port: u16, [mapper, distribution]: [u16; 2]) -> Child {
         .env(
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
             "+S 2:2 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
-        )
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .process_group(0)
-        .spawn()
-        .expect("rabbitmq-server cannot be started")
+        );
+    command
 }
 
 /// The script itself: what Debian puts on the path changes the user and with it the environment.
-fn server() -> PathBuf {
+fn script(name: &str) -> PathBuf {
     let installed = std::fs::read_dir("/usr/lib/rabbitmq/lib").into_iter().flatten().flatten();
-    let scripts = installed.map(|version| version.path().join("sbin/rabbitmq-server"));
-    scripts.filter(|script| script.exists()).max().unwrap_or_else(|| "rabbitmq-server".into())
+    let scripts = installed.map(|version| version.path().join("sbin").join(name));
+    scripts.filter(|script| script.exists()).max().unwrap_or_else(|| name.into())
 }

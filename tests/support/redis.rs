@@ -38,6 +38,11 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// With a password.
+    pub fn url_with(&self, password: &str) -> String {
+        format!("redis://:{password}@127.0.0.1:{}/0", self.port)
+    }
+
     /// Another connection, for what an operator or an intruder would do.
     pub async fn connection(&self) -> MultiplexedConnection {
         Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
@@ -85,7 +90,11 @@ impl RedisServer {
             else {
                 return false;
             };
-            cmd("PING").exec_async(&mut connection).await.is_ok()
+            match cmd("PING").exec_async(&mut connection).await {
+                Ok(()) => true,
+                // It answers, and wants a password.
+                Err(error) => error.code() == Some("NOAUTH"),
+            }
         })
         .await;
     }

@@ -1,6 +1,8 @@
 //! `blend doctor`: what it finds, what it advises, and that one silent server does not hide another.
 
-use crate::doctor_servers::{Postgres, RabbitMq, Redis};
+use crate::servers::postgres::Postgres;
+use crate::servers::rabbitmq::RabbitMq;
+use crate::servers::redis::RedisServer;
 use crate::support::process::{Blend, Ran, program};
 use serde_json::Value;
 use std::net::TcpListener;
@@ -61,8 +63,8 @@ async fn a_directory_that_cannot_be_written_fails() {
 #[tokio::test]
 async fn a_redis_set_up_for_it_passes() {
     let options = ["--requirepass", SECRET, "--appendonly", "yes", "--maxmemory", "64mb"];
-    let redis = Redis::start(&[&options[..], &["--maxmemory-policy", "noeviction"]].concat()).await;
-    let found = checks(&Blend::new(), &[("REDIS_URL", &redis.url(SECRET))]).await;
+    let redis = RedisServer::start(&[&options[..], &["--maxmemory-policy", "noeviction"]].concat()).await;
+    let found = checks(&Blend::new(), &[("REDIS_URL", &redis.url_with(SECRET))]).await;
     for aspect in ["address", "login", "version", "role", "eviction", "persistence", "scripts"] {
         assert_eq!(verdict(&found, &format!("redis {aspect}")), "ok", "{aspect}: {found:?}");
     }
@@ -71,14 +73,14 @@ async fn a_redis_set_up_for_it_passes() {
 #[tokio::test]
 async fn d14_a_redis_that_would_evict_stock_fails_and_so_does_a_wrong_password() {
     let options = ["--requirepass", SECRET, "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"];
-    let redis = Redis::start(&options).await;
-    let found = checks(&Blend::new(), &[("REDIS_URL", &redis.url(SECRET))]).await;
+    let redis = RedisServer::start(&options).await;
+    let found = checks(&Blend::new(), &[("REDIS_URL", &redis.url_with(SECRET))]).await;
     assert_eq!(verdict(&found, "redis eviction"), "failed");
     assert_eq!(verdict(&found, "redis persistence"), "ok");
     assert_eq!(verdict(&found, "redis scripts"), "ok");
     let advice = &found.iter().find(|(name, ..)| name == "redis eviction").unwrap().2["advice"];
     assert!(advice.as_str().unwrap().contains("noeviction"), "{advice}");
-    let wrong = redis.url(&format!("{SECRET}-not"));
+    let wrong = redis.url_with(&format!("{SECRET}-not"));
     let found = checks(&Blend::new(), &[("REDIS_URL", &wrong)]).await;
     assert_eq!(verdict(&found, "redis login"), "failed");
 }
@@ -86,11 +88,11 @@ async fn d14_a_redis_that_would_evict_stock_fails_and_so_does_a_wrong_password()
 /// The user that the compose file's script makes is the one that Blend needs.
 #[tokio::test]
 async fn a_postgres_set_up_by_the_shipped_script_passes_and_what_is_changed_is_found() {
-    let postgres = Postgres::start().await;
-    let mut script = postgres.as_administrator("deploy/postgres/10-blend.sh");
+    let postgres = Postgres::start_with_passwords().await;
+    let mut script = postgres.administered_by("deploy/postgres/10-blend.sh");
     let made = script.env("POSTGRES_BLEND_PASSWORD", SECRET).output().unwrap();
     assert!(made.status.success(), "{made:?}");
-    let (blend, url) = (Blend::new(), postgres.url("blend", SECRET, "blend"));
+    let (blend, url) = (Blend::new(), postgres.url_with("blend", SECRET, "blend"));
     let found = checks(&blend, &[("DATABASE_URL", &url)]).await;
     for aspect in ["address", "login", "version", "role", "durability", "encoding", "connections", "schema"] {
         assert_eq!(verdict(&found, &format!("postgres {aspect}")), "ok", "{aspect}: {found:?}");
@@ -108,22 +110,24 @@ async fn a_postgres_set_up_by_the_shipped_script_passes_and_what_is_changed_is_f
     let found = checks(&blend, &[("DATABASE_URL", &url)]).await;
     assert_eq!(verdict(&found, "postgres tenant role"), "failed");
 
-    let wrong = postgres.url("blend", &format!("{SECRET}-not"), "blend");
+    let wrong = postgres.url_with("blend", &format!("{SECRET}-not"), "blend");
     let found = checks(&blend, &[("DATABASE_URL", &wrong)]).await;
     assert_eq!(verdict(&found, "postgres login"), "failed");
 }
 
 #[tokio::test]
 async fn a_rabbitmq_passes_and_missing_permissions_and_alarms_are_found() {
-    let rabbitmq = RabbitMq::start(SECRET).await;
-    let (blend, url) = (Blend::new(), rabbitmq.url(SECRET, "blend"));
+    let user = format!("default_user = blend\ndefault_pass = {SECRET}\ndefault_vhost = blend\n");
+    let rabbitmq = RabbitMq::start_with(&user).await;
+    let (blend, url) = (Blend::new(), rabbitmq.url_with("blend", SECRET, "blend"));
     let look = async |url: &str| checks(&blend, &[("RABBITMQ_URL", url)]).await;
     let found = look(&url).await;
     for aspect in ["address", "version", "login", "permissions", "confirms"] {
         assert_eq!(verdict(&found, &format!("rabbitmq {aspect}")), "ok", "{aspect}: {found:?}");
     }
-    for wrong in [rabbitmq.url(&format!("{SECRET}-not"), "blend"), rabbitmq.url(SECRET, "nowhere")] {
-        let found = look(&wrong).await;
+    for wrong in [("not-it", "blend"), (SECRET, "nowhere")] {
+        let (password, vhost) = wrong;
+        let found = look(&rabbitmq.url_with("blend", password, vhost)).await;
         assert_eq!(
             (verdict(&found, "rabbitmq version"), verdict(&found, "rabbitmq login")),
             ("ok", "failed")
@@ -144,11 +148,11 @@ async fn servers_that_are_away_or_silent_hide_nobody() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_at = silent.local_addr().unwrap();
-    let redis = Redis::start(&[]).await;
+    let redis = RedisServer::start(&[]).await;
     let postgres = format!("postgres://blend:{SECRET}@{closed}/blend?sslmode=disable");
     let rabbitmq = format!("amqp://blend:{SECRET}@{silent_at}/blend");
     let settings =
-        [("DATABASE_URL", postgres.as_str()), ("RABBITMQ_URL", &rabbitmq), ("REDIS_URL", &redis.url(""))];
+        [("DATABASE_URL", postgres.as_str()), ("RABBITMQ_URL", &rabbitmq), ("REDIS_URL", &redis.url())];
     let began = Instant::now();
     let ran = doctor(&Blend::new(), &settings, &["--timeout", "2"]).await;
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
