@@ -94,6 +94,8 @@ impl Chain {
             &token,
             "--rate",
             RATE,
+            "--connections",
+            "256",
             "--patience",
             "50",
             "--key-prefix",
@@ -106,15 +108,19 @@ impl Chain {
         for last in (1..order.len()).rev() {
             order.swap(last, dice.below(last as u64 + 1) as usize);
         }
+        let acknowledged = || std::fs::read_to_string(&acks).map_or(0, |acks| acks.lines().count());
+        let mut sold = 0;
         for victim in order {
+            // It sells again, without anybody's doing, before the next one dies.
+            sold = eventually("more is sold", async || Some(acknowledged()).filter(|now| *now > sold + 20))
+                .await;
             sleep(Duration::from_micros(dice.below(PAUSE))).await;
             assert!(!tills.is_over(), "the tills have stopped before {victim:?} was killed");
             self.kill(victim).await;
             sleep(Duration::from_micros(dice.below(PAUSE))).await;
             self.revive(victim).await;
         }
-        // Sold through the last of it, too.
-        sleep(Duration::from_micros(dice.below(PAUSE))).await;
+        eventually("more is sold after the last", async || (acknowledged() > sold + 20).then_some(())).await;
         tills.interrupt();
         let ran = tills.ended().await;
         let summary: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
@@ -122,7 +128,8 @@ impl Chain {
         let books = assert_verified(self.settled().await).await;
         assert_kept(&books, &prefix, &acks, &summary);
         eprintln!(
-            "seed {seed}: {order:?} killed in {} ms; {} baskets sold, {} of them found by asking again, repeats {}",
+            "seed {seed}: {order:?} killed, all over in {} ms; {} baskets sold, {} of them found by asking again, \
+             repeats {}",
             began.elapsed().as_millis(),
             summary["sold"],
             summary["replayed"],
