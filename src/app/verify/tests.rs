@@ -252,8 +252,11 @@ async fn tamper(file: &Path, sql: &str) {
     sqlx::Connection::close(connection).await.unwrap();
 }
 
+/// Which file of a data directory.
+type FileOf = fn(&Path) -> PathBuf;
+
 /// What is found in a copy of a stopped installation after one of its files was tampered with.
-async fn after_tampering(base: &TempDir, file: fn(&Path) -> PathBuf, sql: &str) -> AuditReport {
+async fn after_tampering(base: &TempDir, file: FileOf, sql: &str) -> AuditReport {
     let forged = copy(base.path());
     tamper(&file(forged.path()), sql).await;
     verify(&on(forged.path()), Vec::new(), |_, _| {}).await.unwrap()
@@ -478,7 +481,7 @@ async fn each_law_is_broken_by_its_own_tampering() {
         (Law::Swallowed, "row of dead_letters cannot be read",
             "INSERT INTO dead_letters VALUES ('queue.sync.x', 1, x'00', 1, 1, 1, 'c', 'sales.created', x'00')".into()),
     ];
-    let files: [(fn(&Path) -> PathBuf, _); 2] = [(ledger_file, ledger), (journal_file, journal)];
+    let files: [(FileOf, _); 2] = [(ledger_file, ledger), (journal_file, journal)];
     let cases = files.into_iter().flat_map(|(file, cases)| cases.iter().map(move |case| (file, case)));
     for (file, (law, message, sql)) in cases {
         let report = after_tampering(&base, file, sql).await;
