@@ -13,6 +13,7 @@ use crate::support::ledger::{Books, assert_verified};
 use crate::support::process::{Blend, Server};
 use crate::support::shop::{baskets, catalogue};
 use blend::http::Role;
+use hyper::Method;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -39,7 +40,8 @@ enum Victim {
 /// An installation with two nodes, and what is sold there.
 struct Chain {
     servers: Servers,
-    nodes: Vec<(Blend, Server)>,
+    /// The process first, so that its log can still be shown when a test fails.
+    nodes: Vec<(Server, Blend)>,
     tenant: Uuid,
     baskets: PathBuf,
 }
@@ -56,9 +58,9 @@ impl Chain {
                 eventually("the first node sells", async || is_ready(&server).await.then_some(())).await;
                 servers.rabbitmq.await_written("queue.sales.created.3").await;
             }
-            nodes.push((node, server));
+            nodes.push((server, node));
         }
-        let (blend, _) = &nodes[0];
+        let (_, blend) = &nodes[0];
         let tenant = blend.tenant("Almacén Sur").await;
         let catalogue = match wish("IT_CATALOGUE") {
             Some(file) => PathBuf::from(file),
@@ -79,9 +81,9 @@ impl Chain {
     async fn storm(&mut self, seed: u64) {
         let began = Instant::now();
         let mut dice = Dice::of(seed);
-        let (blend, _) = &self.nodes[0];
+        let (_, blend) = &self.nodes[0];
         let (acks, prefix) = (blend.scratch("acks.csv"), format!("seed-{seed}"));
-        let urls: Vec<_> = self.nodes.iter().map(|(_, server)| server.url()).collect();
+        let urls: Vec<_> = self.nodes.iter().map(|(server, _)| server.url()).collect();
         let urls = urls.join(",");
         let token = blend.token(self.tenant, Role::Cajero);
         let (acks_file, file) = (acks.to_str().unwrap(), self.baskets.to_str().unwrap());
@@ -116,6 +118,7 @@ impl Chain {
                 .await;
             sleep(Duration::from_micros(dice.below(PAUSE))).await;
             assert!(!tills.is_over(), "the tills have stopped before {victim:?} was killed");
+            self.keep_running().await;
             self.kill(victim).await;
             sleep(Duration::from_micros(dice.below(PAUSE))).await;
             self.revive(victim).await;
@@ -125,6 +128,7 @@ impl Chain {
         let ran = tills.ended().await;
         let summary: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
         assert_eq!((ran.code, &summary["gave_up"]), (Some(0), &0.into()), "{summary}");
+        self.keep_running().await;
         let books = assert_verified(self.settled().await).await;
         assert_kept(&books, &prefix, &acks, &summary);
         eprintln!(
@@ -137,13 +141,22 @@ impl Chain {
         );
     }
 
+    /// As whoever runs nodes does: one that cannot start because a server is away ends, and is started again.
+    async fn keep_running(&mut self) {
+        for (server, blend) in &mut self.nodes {
+            if server.has_ended() {
+                *server = blend.serve_at(server.address()).await;
+            }
+        }
+    }
+
     async fn kill(&mut self, victim: Victim) {
         match victim {
             Victim::Redis => self.servers.redis.kill(),
             Victim::RabbitMq => self.servers.rabbitmq.kill(),
             Victim::Postgres => self.servers.postgres.kill(),
             Victim::Node(number) => {
-                let (_, server) = &mut self.nodes[number];
+                let (server, _) = &mut self.nodes[number];
                 server.signal("KILL");
                 server.ended().await;
             }
@@ -156,7 +169,7 @@ impl Chain {
             Victim::RabbitMq => self.servers.rabbitmq.restart().await,
             Victim::Postgres => self.servers.postgres.restart().await,
             Victim::Node(number) => {
-                let (blend, server) = &mut self.nodes[number];
+                let (server, blend) = &mut self.nodes[number];
                 *server = blend.serve_at(server.address()).await;
             }
         }
@@ -166,8 +179,10 @@ impl Chain {
     async fn settled(&self) -> &Blend {
         eventually("a node sells and the ledger has caught up", async || {
             let mut selling = None;
-            for (blend, server) in &self.nodes {
-                let ready = Api::anonymous(&server.url()).get("/ready").await;
+            for (server, blend) in &self.nodes {
+                let stranger = Api::anonymous(&server.url());
+                // It may be about to listen.
+                let ready = stranger.send(Method::GET, "/ready", &[], "").await.ok()?;
                 let lag = &ready.json["checks"]["ledger_lag"]["events"];
                 match (ready.status, lag == 0) {
                     (200, true) => selling = Some(blend),
@@ -182,7 +197,8 @@ impl Chain {
 }
 
 async fn is_ready(server: &Server) -> bool {
-    Api::anonymous(&server.url()).get("/ready").await.status == 200
+    let ready = Api::anonymous(&server.url()).send(Method::GET, "/ready", &[], "").await;
+    ready.is_ok_and(|ready| ready.status == 200)
 }
 
 /// What was acknowledged is in the books, once and under its key, and nothing else of this seed is.

@@ -296,6 +296,11 @@ impl Server {
         signal(name, self.child.0.id());
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.0.try_wait().unwrap().is_some()
+    }
+
     /// Waits until it has ended.
     pub async fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child.0;

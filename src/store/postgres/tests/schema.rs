@@ -114,7 +114,7 @@ async fn references_are_indexed_and_history_is_append_only() {
         "TRUNCATE ledger",
         "UPDATE sales SET total = 0",
         "DELETE FROM sales",
-        "TRUNCATE sales",
+        "TRUNCATE sales CASCADE",
         "UPDATE sale_lines SET quantity = 1",
         "DELETE FROM sale_lines",
         "TRUNCATE sale_lines",
