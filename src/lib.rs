@@ -8,7 +8,7 @@
 //! ```text
 //! domain <- ports <- resilience            config, telemetry: leaves
 //!            ^
-//!    adapters (stock, bus, store, channels) never import each other, actors or http
+//!    adapters (stock, bus, store, channels, erp) never import each other, actors or http
 //!            ^
 //!          actors        import ports and domain, never an adapter
 //!            ^
@@ -25,6 +25,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod domain;
+pub mod erp;
 #[cfg(test)]
 mod fixtures;
 pub mod http;

@@ -6,6 +6,7 @@
 //! | `reservation-N` | hot stock, catalogue and keys of the tenants of one shard | 4,096 asks | rebuilds from ledger and journal |
 //! | `channels` | the connections to marketplaces and their groups on the bus | 256 asks | starts every channel anew |
 //! | `shopify-*`, `meli-*` | one connection: its client and what its items show | 64 asks | compares everything anew |
+//! | `legacy-NAME` | the reading end of one old ERP | 16 | goes on from the durable cursor |
 //! | `ledger` | the ledger's writing end and its place on the bus | 16 | goes on behind the last confirmed event |
 
 pub mod channel;
@@ -13,6 +14,7 @@ pub mod channels;
 pub mod journal_writer;
 pub mod kit;
 pub mod ledger_writer;
+pub mod legacy_poller;
 pub mod reservation;
 #[cfg(test)]
 mod testing;

@@ -238,7 +238,7 @@ impl FakeLedger {
 
     fn snapshot(&self, id: TenantId) -> Option<TenantSnapshot> {
         let events = self.of(id);
-        let (mut tenant, mut locations) = (None, Vec::new());
+        let (mut tenant, mut locations, mut erp) = (None, Vec::new(), Vec::new());
         let (mut catalogue, mut stock) = (Catalogue::default(), HashMap::<StockPlace, Quantity>::new());
         for event in &events {
             match &event.body {
@@ -249,6 +249,9 @@ impl FakeLedger {
                 Body::LocationsAdded { locations: more } => locations.extend(more.iter().cloned()),
                 Body::ProductsUpserted { units } => {
                     units.iter().for_each(|unit| catalogue.upsert(unit.clone()))
+                }
+                Body::ErpFollowed(change) => {
+                    erp.extend(change.entries.iter().map(|entry| (change.source.clone(), entry.clone())));
                 }
                 Body::SaleCreated { .. } | Body::SaleVoided { .. } | Body::StockMoved { .. } => {}
             }
@@ -264,6 +267,7 @@ impl FakeLedger {
             locations,
             units: catalogue.units().to_vec(),
             stock: stock.into_iter().collect(),
+            erp,
             sequence,
             holes: (1..sequence).filter(|number| !has.contains(number)).collect(),
             last_at: events.iter().map(|event| event.at).max()?,

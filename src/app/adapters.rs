@@ -204,6 +204,20 @@ pub async fn ledger_facts(config: &Config) -> anyhow::Result<Box<dyn LedgerFactS
     Ok(Box::new(opened.with_context(|| uncheckable(config))?))
 }
 
+/// Its ledger to read, beside whatever is running.
+pub async fn ledger_reader(config: &Config) -> anyhow::Result<Arc<dyn LedgerReader>> {
+    if let Some(settings) = postgres(config) {
+        return Ok(postgres::Ledger::open(&settings).await?.reader());
+    }
+    anyhow::ensure!(has_ledger(config), "{} is no data directory of Blend", config.data_dir.display());
+    Ok(sqlite::Ledger::open(&ledger_file(&config.data_dir)).await?.reader())
+}
+
+/// Whether there is a ledger to read: one on a server, or a file.
+pub fn has_ledger(config: &Config) -> bool {
+    postgres(config).is_some() || ledger_file(&config.data_dir).exists()
+}
+
 fn uncheckable(config: &Config) -> String {
     format!("{} cannot be checked", config.data_dir.display())
 }

@@ -4,6 +4,7 @@
 mod adapters;
 pub mod data_dir;
 pub mod doctor;
+pub mod legacy;
 mod serve;
 pub mod verify;
 
@@ -17,6 +18,7 @@ use crate::actors::kit::{
     shutdown,
 };
 use crate::actors::ledger_writer::{self, LedgerWriter};
+use crate::actors::legacy_poller::Pollers;
 use crate::actors::reservation::{self, Ports, Reservation, Shards, Unbooked};
 use crate::channels::vault::Keyring;
 use crate::config::Config;
@@ -64,6 +66,8 @@ pub struct Engine {
     pub dead_letters: Arc<dyn DeadLetters>,
     channels_supervisor: Supervisor,
     channel_store: sqlite::channels::Channels,
+    /// The pollers of old ERPs.
+    pub pollers: Pollers,
     /// The bus.
     bus: Bus,
     /// What was wrong with the embedded files when they were opened.
@@ -125,6 +129,7 @@ impl Engine {
         let channels_supervisor = root.child("marketplaces", Strategy::OneForOne, GRANTS);
         let channels =
             start_channels(config, &channels_supervisor, &shards, &channel_store, clock.clone(), &bus)?;
+        let pollers = legacy::start(config, &root, &shards, &clock)?;
         let watchdogs = watchdogs(config, &registry)?;
         Ok(Self {
             registry,
@@ -133,6 +138,7 @@ impl Engine {
             dead_letters: bus.dead_letters(),
             channels_supervisor,
             channel_store,
+            pollers,
             bus,
             findings,
             ledger_circuit,
@@ -180,15 +186,15 @@ impl Engine {
         }
     }
 
-    /// Drains shards, journal and ledger in this order, and ends the actors.
+    /// Drains pollers, shards, journal and ledger in this order, and ends the actors.
     pub async fn stop(self, deadline: Duration) -> ShutdownReport {
         // What they have under way is found again by comparing.
         self.channels_supervisor.stop().await;
         if self.bus.is_remote() {
             self.booked().await;
         }
-        let mut order: Vec<&dyn Drain> =
-            self.shards.handles().iter().map(|shard| shard as &dyn Drain).collect();
+        let mut order: Vec<&dyn Drain> = self.pollers.handles().map(|poller| poller as &dyn Drain).collect();
+        order.extend(self.shards.handles().iter().map(|shard| shard as &dyn Drain));
         order.extend([&self.journal_writer as &dyn Drain, &self.ledger_writer]);
         let report = shutdown(&self.root, &order, deadline).await;
         for closed in [self.bus.close().await, self.ledger.close().await, self.channel_store.close().await] {

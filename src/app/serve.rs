@@ -124,6 +124,7 @@ fn api(
     Ok(Api {
         shards: engine.shards.clone(),
         channels: engine.channels.clone(),
+        pollers: engine.pollers.clone(),
         authenticator: authenticator(config, data_dir, &engine.clock)?,
         ops: Ops {
             registry: engine.registry.clone(),

@@ -8,6 +8,7 @@ mod dlq;
 mod doctor;
 mod import;
 mod install;
+mod legacy;
 pub mod replay;
 mod serve;
 pub mod table;
@@ -66,6 +67,11 @@ Examples:
   blend dlq replay --data-dir shop --cause \"unit # is not known\" --dry-run
   blend dlq replay --data-dir shop --all --max 10000";
 
+const LEGACY: &str = "\
+Examples:
+  BLEND_LEGACY__SOURCES__LINCE__PASSWORD=... blend legacy probe --config blend.toml
+  blend legacy dry-run --config blend.toml --data-dir shop --source lince --all";
+
 const DOCTOR: &str = "\
 Examples:
   blend doctor --data-dir shop
@@ -113,6 +119,9 @@ enum Command {
     /// Look at events that were given up, and try them again.
     #[command(subcommand, after_help = DLQ)]
     Dlq(dlq::DlqCommand),
+    /// Look at an old ERP before it is followed.
+    #[command(subcommand, after_help = LEGACY)]
+    Legacy(legacy::LegacyCommand),
     /// Load hot stock from the ledger again. Never needed: what is lost is rebuilt when it is missed.
     Warmup,
     /// Check every dependency, version, permission and setting, and say what to do.
@@ -172,6 +181,7 @@ async fn command(command: Command, config: Config) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::command(&args).await,
         Command::Verify(args) => verify::run(&args, &config).await,
         Command::Dlq(command) => dlq::run(command, &config).await,
+        Command::Legacy(command) => legacy::run(command, &config).await,
         Command::Warmup => install::warmup(&config).await,
         Command::Doctor(args) => doctor::run(&args, &config).await,
         Command::Healthcheck(args) => install::healthcheck(args, &config).await,

@@ -1,5 +1,9 @@
 //! Settings: the defaults built into the binary, then a file, then the environment. Read once, here and nowhere else.
 
+mod legacy;
+
+pub use legacy::{Authority, Legacy, LegacyEncryption, LegacyIsolation, LegacySource, LegacyStrategy};
+
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use serde::{Deserialize, Serialize};
@@ -31,6 +35,8 @@ pub struct Config {
     pub bus: Bus,
     /// Marketplaces.
     pub channels: Channels,
+    /// Old ERPs that are followed.
+    pub legacy: Legacy,
     /// Restarts and freezes.
     pub supervision: Supervision,
     /// Logging.
@@ -177,6 +183,12 @@ impl Hidden {
     }
 }
 
+impl From<String> for Hidden {
+    fn from(secret: String) -> Self {
+        Self(secret)
+    }
+}
+
 impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "\"\"" } else { "\"***\"" })
@@ -212,6 +224,10 @@ fn usual_names() -> Env {
     })
 }
 
+fn rule(fine: bool, key: &'static str, rule: &'static str) -> Result<(), ConfigError> {
+    if fine { Ok(()) } else { Err(ConfigError::Rule(key, rule)) }
+}
+
 fn is_url_of(url: &Hidden, schemes: &[&str]) -> bool {
     let url = url.reveal();
     url.is_empty()
@@ -227,6 +243,7 @@ impl Config {
             let text =
                 std::fs::read_to_string(file).map_err(|error| ConfigError::File(file.to_owned(), error))?;
             figment = figment.merge(Toml::string(&text));
+            legacy::has_no_password(&figment)?;
         }
         // BLEND_CONFIG, BLEND_URL and BLEND_TOKEN belong to the command line.
         let environment = Env::prefixed("BLEND_").ignore(&["config", "url", "token"]).split("__");
@@ -236,7 +253,6 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let rule = |fine: bool, key, rule| if fine { Ok(()) } else { Err(ConfigError::Rule(key, rule)) };
         let secret = self.auth.jwt_secret.reveal().len();
         rule((1..=64).contains(&self.engine.shards), "engine.shards", "must be between 1 and 64")?;
         rule(
@@ -285,6 +301,7 @@ impl Config {
         rule((1..=64).contains(&self.bus.partitions), "bus.partitions", "must be between 1 and 64")?;
         rule(self.bus.catch_up_timeout_secs >= 1, "bus.catch_up_timeout_secs", "must be at least 1")?;
         rule(self.bus.confirm_timeout_secs >= 1, "bus.confirm_timeout_secs", "must be at least 1")?;
+        self.legacy.check()?;
         rule(self.supervision.freeze_warn_secs >= 1, "supervision.freeze_warn_secs", "must be at least 1")
     }
 }

@@ -43,6 +43,21 @@ fn secrets_are_not_printed() {
     assert!(!serde_json::to_string(&config).unwrap().contains(secret));
 }
 
+#[test]
+fn an_erp_needs_little_and_never_a_password_in_a_file() {
+    let source = |more: &str| load(&format!("[legacy.sources.lince]\ntenant = \"t\"\nhost = \"h\"\n{more}"));
+    let refusal = |more: &str| source(more).unwrap_err().to_string();
+    assert!(refusal("").contains("legacy.sources need tenant, host and user"));
+    assert!(refusal("user = \"u\"\npassword = \"secreto\"").contains("environment"));
+    assert!(!refusal("user = \"u\"\npassword = \"secreto\"").contains("secreto"));
+    assert!(refusal("user = \"u\"\nintervall_ms = 5").contains("intervall_ms"));
+    assert!(refusal("user = \"u\"\ninterval_ms = 5").contains("interval_ms"));
+    let fine = source("user = \"u\"").unwrap();
+    let lince = &fine.legacy.sources["lince"];
+    assert_eq!((lince.port, lince.interval_ms, lince.encryption), (1_433, 2_000, LegacyEncryption::Required));
+    assert!(toml::to_string(&fine).unwrap().contains("[legacy.sources.lince]"));
+}
+
 /// `section.key` of every setting, to compare the file with the structs.
 mod toml_keys {
     use std::collections::BTreeSet;

@@ -59,6 +59,11 @@ impl<const SCALE: u32> Decimal<SCALE> {
         self.0
     }
 
+    /// Whether it is nothing.
+    pub const fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
     /// Whether there is a fractional part.
     pub const fn is_fractional(self) -> bool {
         self.0 % Self::ONE != 0

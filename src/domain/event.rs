@@ -5,6 +5,7 @@
 
 use super::catalogue::Unit;
 use super::decimal::Quantity;
+use super::erp::ErpChange;
 use super::idempotency::{Fingerprint, IdempotencyKey};
 use super::ids::{EventId, LocationId, SaleId, TenantId, UnitId};
 use super::sale::Sale;
@@ -53,6 +54,9 @@ pub enum Body {
     SaleVoided { sale: SaleId, reason: Arc<str>, movements: Vec<Movement> },
     /// Stock that came or went by anything but a sale.
     StockMoved { kind: MovementKind, reference: Arc<str>, movements: Vec<Movement> },
+    /// What was read from an ERP, with the movements that it came to. One event, so that what is known of the ERP and
+    /// what was moved because of it are never apart.
+    ErpFollowed(Arc<ErpChange>),
 }
 
 impl Body {
@@ -65,6 +69,7 @@ impl Body {
             Self::SaleCreated { .. } => EventKind::SaleCreated,
             Self::SaleVoided { .. } => EventKind::SaleVoided,
             Self::StockMoved { .. } => EventKind::StockMoved,
+            Self::ErpFollowed(_) => EventKind::ErpFollowed,
         }
     }
 }
@@ -84,16 +89,19 @@ pub enum EventKind {
     SaleVoided,
     /// `stock.moved`
     StockMoved,
+    /// `erp.followed`
+    ErpFollowed,
 }
 
 impl EventKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::TenantCreated,
         Self::LocationsAdded,
         Self::ProductsUpserted,
         Self::SaleCreated,
         Self::SaleVoided,
         Self::StockMoved,
+        Self::ErpFollowed,
     ];
 
     /// The routing key.
@@ -105,6 +113,7 @@ impl EventKind {
             Self::SaleCreated => "sales.created",
             Self::SaleVoided => "sales.voided",
             Self::StockMoved => "stock.moved",
+            Self::ErpFollowed => "erp.followed",
         }
     }
 
@@ -196,6 +205,7 @@ impl Event {
             Body::SaleVoided { movements, .. } | Body::StockMoved { movements, .. } => {
                 (None, movements.as_slice())
             }
+            Body::ErpFollowed(change) => (None, change.movements.as_slice()),
             _ => (None, &[][..]),
         };
         let lines = sale.into_iter().flat_map(|sale| {
@@ -215,6 +225,7 @@ impl Event {
             Body::ProductsUpserted { units } => units.len(),
             Body::SaleVoided { movements, .. } => 1 + movements.len(),
             Body::StockMoved { movements, .. } => movements.len(),
+            Body::ErpFollowed(change) => 1 + change.movements.len() + change.entries.len(),
             Body::TenantCreated { .. } | Body::LocationsAdded { .. } => 1,
         }
     }
@@ -225,6 +236,7 @@ impl Event {
             Body::SaleCreated { sale, .. } => (MovementKind::Sale, sale.id.to_string()),
             Body::SaleVoided { sale, .. } => (MovementKind::Void, sale.to_string()),
             Body::StockMoved { kind, reference, .. } => (*kind, reference.to_string()),
+            Body::ErpFollowed(change) => (MovementKind::LegacySync, change.reference.to_string()),
             _ => (MovementKind::Adjustment, String::new()),
         }
     }

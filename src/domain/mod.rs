@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod channel;
 pub mod dead_letter;
 pub mod decimal;
+pub mod erp;
 pub mod event;
 pub mod idempotency;
 pub mod ids;

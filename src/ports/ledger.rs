@@ -3,6 +3,7 @@
 use super::PortError;
 use crate::domain::catalogue::Unit;
 use crate::domain::decimal::Quantity;
+use crate::domain::erp::Entry;
 use crate::domain::event::Event;
 use crate::domain::idempotency::Fingerprint;
 use crate::domain::ids::{SaleId, TenantId};
@@ -25,6 +26,8 @@ pub struct TenantSnapshot {
     pub units: Vec<Arc<Unit>>,
     /// Projected stock.
     pub stock: Vec<(Place, Quantity)>,
+    /// What is known of its ERPs: the source, and a fact about it.
+    pub erp: Vec<(Arc<str>, Entry)>,
     /// The last event number applied.
     pub sequence: u64,
     /// Numbers up to `sequence` that were given up and not applied.

@@ -5,6 +5,7 @@ pub mod bus;
 pub mod channel;
 pub mod clock;
 pub mod dead_letters;
+pub mod erp;
 pub mod ledger;
 pub mod stock;
 

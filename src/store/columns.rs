@@ -2,6 +2,7 @@
 
 use crate::domain::catalogue::{Unit, UnitKind};
 use crate::domain::decimal::{Money, Quantity};
+use crate::domain::erp::Entry;
 use crate::domain::ids::{LocationId, ProductId, TenantId, UnitId};
 use crate::domain::sale::SaleLine;
 use crate::domain::stock::Place;
@@ -32,6 +33,9 @@ pub const UNITS: &str =
 
 /// Its stock, each row a [`level`].
 pub const STOCK: &str = "SELECT unit_id, location_id, quantity FROM stock WHERE tenant_id = $1";
+
+/// What is known of its ERPs, each row a [`fact`].
+pub const ERP: &str = "SELECT source, value FROM erp_state WHERE tenant_id = $1";
 
 /// The lines of the sale `$2`, each a [`line`].
 pub const LINES: &str = "SELECT unit_id, name, sku, quantity, unit_price, subtotal, has_stock FROM sale_lines
@@ -69,6 +73,7 @@ pub fn snapshot(row: &impl Columns, id: TenantId) -> Result<TenantSnapshot, Port
         locations: Vec::new(),
         units: Vec::new(),
         stock: Vec::new(),
+        erp: Vec::new(),
         sequence: row.integer(4)?.unsigned_abs(),
         holes: BTreeSet::new(),
         last_at: Timestamp::from_micros(row.integer(5)?),
@@ -110,6 +115,12 @@ pub fn unit(row: &impl Columns) -> Result<Arc<Unit>, PortError> {
 /// What there is of a unit at a location.
 pub fn level(row: &impl Columns) -> Result<(Place, Quantity), PortError> {
     Ok(((UnitId(row.uuid(0)?), LocationId(row.uuid(1)?)), quantity(row, 2)?))
+}
+
+/// What is known of an ERP, and which one.
+pub fn fact(row: &impl Columns) -> Result<(Arc<str>, Entry), PortError> {
+    let entry = serde_json::from_str(row.text(1)?).map_err(|_| unreadable("fact about an ERP"))?;
+    Ok((row.text(0)?.into(), entry))
 }
 
 /// A line of a sale.

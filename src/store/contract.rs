@@ -3,7 +3,8 @@
 
 use crate::domain::catalogue::UnitKind;
 use crate::domain::decimal::{Money, Quantity};
-use crate::domain::event::{Body, Event, MovementKind};
+use crate::domain::erp::{Cursor, Entry, ErpChange};
+use crate::domain::event::{Body, Event, Movement, MovementKind};
 use crate::domain::idempotency::{Fingerprint, IdempotencyKey};
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
 use crate::domain::stock::Place;
@@ -97,6 +98,52 @@ pub async fn later_versions_of_a_unit_replace_it(home: &dyn Home) {
     let found = snapshot(home, shop.id()).await;
     shop.units.sort_by_key(|unit| unit.id);
     assert_eq!(found.units, shop.units);
+}
+
+pub async fn facts_about_an_erp_are_written_with_its_movements(home: &dyn Home) {
+    let mut shop = Shop::new(1);
+    let fact = |name: &str, location| Entry::Branch { name: name.into(), location };
+    let cursor = |page| Entry::Cursor { cursor: Cursor { page: Some(page), ..Cursor::default() } };
+    let followed = |shop: &mut Shop, source: &str, delta: i64, entries: Vec<Entry>| {
+        let moved = Movement { unit: shop.units[0].id, location: shop.here(), delta: whole(delta) };
+        let movements = if delta == 0 { Vec::new() } else { vec![moved] };
+        shop.event(Body::ErpFollowed(Arc::new(ErpChange {
+            source: source.into(),
+            reference: "LEGACY_1".into(),
+            movements,
+            entries,
+        })))
+    };
+    let (here, there) = (shop.here(), shop.locations[1].id);
+    let mut events = shop.opened(10);
+    events.push(followed(&mut shop, "lince", -4, vec![fact("CENTRO \"Ñ\"", here), cursor(1)]));
+    events.push(followed(&mut shop, "lince", 0, vec![fact("NORTE", here), fact("NORTE", there), cursor(2)]));
+    events.push(followed(&mut shop, "otro", 1, vec![fact("NORTE", here)]));
+    let mut store = store(home).await;
+    assert_eq!(store.apply(&events).await.unwrap(), applied(6, 0, 0));
+    let last = followed(&mut shop, "lince", -1, vec![cursor(3)]);
+    events.push(last.clone());
+    store.apply(std::slice::from_ref(&last)).await.unwrap();
+    store.apply(std::slice::from_ref(&last)).await.unwrap();
+    let found = snapshot(home, shop.id()).await;
+    let mut model = HashMap::new();
+    replay(&mut model, &events);
+    assert_eq!(stock(&found), model);
+    let mut facts = found.erp.clone();
+    facts.sort_by_key(|(source, entry)| (source.clone(), entry.key()));
+    let known: Vec<(&str, Entry)> = facts.iter().map(|(source, entry)| (&**source, entry.clone())).collect();
+    let centre = fact("CENTRO \"Ñ\"", here);
+    let expected = [
+        ("lince", centre),
+        ("lince", fact("NORTE", there)),
+        ("lince", cursor(3)),
+        ("otro", fact("NORTE", here)),
+    ];
+    assert_eq!(known, expected);
+    // Another tenant has nothing of it.
+    let mut other = Shop::new(1);
+    store.apply(&other.opened(1)).await.unwrap();
+    assert!(snapshot(home, other.id()).await.erp.is_empty());
 }
 
 pub async fn a_batch_applied_again_changes_nothing(home: &dyn Home) {

@@ -67,7 +67,7 @@ async fn the_printed_commands_work_as_they_stand() {
         bash.arg("-c").arg(format!("{export}\n{line}"));
         blend.run(bash).await
     };
-    let [scan, sell, stock, actors] = commands[..] else { panic!("{said:#?}") };
+    let [scan, sell, stock, legacy, actors] = commands[..] else { panic!("{said:#?}") };
     let scanned = paste(scan).await.done();
     assert!(scanned.contains("\"precio_venta\":") && scanned.contains("\"stock_actual\":"), "{scanned}");
     let sold = paste(sell).await.done();
@@ -83,6 +83,12 @@ async fn the_printed_commands_work_as_they_stand() {
     assert_eq!(sold.split("\r\n\r\n").nth(1), again.split("\r\n\r\n").nth(1));
     let left = paste(stock).await.done();
     assert!(left.contains("\"por_ubicacion\":["), "{left}");
+    let followed = eventually("the old ERP is followed", async || {
+        let status = paste(legacy).await.done();
+        status.contains("\"estado\":\"al_dia\"").then_some(status)
+    })
+    .await;
+    assert!(followed.contains("\"saldos\":21"), "{followed}");
     let seen = paste(actors).await.done();
     assert!(seen.contains("\"reservation-0\""), "{seen}");
     assert!(server.sigterm().await.success());

@@ -20,6 +20,7 @@ mod demo;
 mod edge;
 mod faults;
 mod idempotency;
+mod legacy;
 mod replay;
 mod sales;
 #[path = "../support/mod.rs"]

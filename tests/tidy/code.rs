@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["domain", "migrations", "ports", "resilience", "sqlite"]),
     ("stock", &["domain", "ports", "resilience", "sqlite"]),
     ("channels", &["domain", "ports"]),
+    ("erp", &["domain", "ports"]),
     ("actors", &["domain", "ports", "resilience"]),
     ("http", &["actors", "domain", "ports"]),
     ("client", &["domain"]),
@@ -30,6 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "channels",
             "config",
             "domain",
+            "erp",
             "http",
             "ports",
             "resilience",
@@ -39,7 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["actors", "app", "client", "config", "domain", "http", "load", "ports", "telemetry"]),
+    ("cli", &["actors", "app", "client", "config", "domain", "erp", "http", "load", "ports", "telemetry"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];
@@ -135,6 +137,12 @@ const BANS: &[Ban] = &[
         except: &["src/migrations.rs", "src/sqlite/", "src/bus/", "src/store/", "src/app/doctor/postgres.rs"],
         why: "SQL lives in adapters; ask a port (the doctor asks a server about itself, which no port does)",
         tests: false,
+    },
+    Ban {
+        text: "tiberius::",
+        except: &["src/erp/"],
+        why: "SQL Server is spoken to by one adapter; ask ports::erp",
+        tests: true,
     },
     Ban {
         text: "backoff::ExponentialBackoff",

@@ -3,6 +3,7 @@
 use crate::none;
 use crate::source::rust;
 use blend::actors::kit::Registry;
+use blend::actors::legacy_poller::Pollers;
 use blend::actors::reservation::Shards;
 use blend::domain::dead_letter::DeadLetter;
 use blend::http::api::{Api, LiveBoard, Ops, routes};
@@ -39,6 +40,7 @@ fn served() -> BTreeSet<String> {
     let api = Api {
         shards: Shards::new(Vec::new(), std::time::Duration::ZERO),
         channels: blend::actors::channels::Channels::none(),
+        pollers: Pollers::default(),
         authenticator: Authenticator::new(Secret::new("0".repeat(32)).unwrap(), Arc::new(|| 0)),
         ops: Ops {
             registry: Registry::new(),

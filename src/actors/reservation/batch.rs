@@ -4,8 +4,9 @@ use super::voiding::VoidReply;
 use super::{Caller, CheckoutResult, Denied, TenantState};
 use crate::actors::journal_writer::Verdict;
 use crate::actors::kit::Reply;
+use crate::domain::erp::Followed;
 use crate::domain::event::{Body, Event};
-use crate::domain::ids::{EventId, TenantId};
+use crate::domain::ids::{EventId, SaleId, TenantId};
 use crate::domain::import::ImportCounts;
 use crate::domain::tenant::Tenant;
 use crate::domain::time::Timestamp;
@@ -52,6 +53,12 @@ pub enum Done {
     Tenant(Reply<Result<Tenant, Denied>>, Box<Tenant>),
     Import(Reply<Result<ImportCounts, Denied>>, ImportCounts),
     Delivery(Reply<Result<(), Denied>>),
+    /// What was read from an ERP; the holds are what it took.
+    Followed {
+        reply: Reply<Result<Followed, Denied>>,
+        followed: Box<Followed>,
+        holds: Vec<SaleId>,
+    },
     /// A part of something whose last event carries the reply.
     Part,
 }

@@ -4,7 +4,7 @@ use super::{Caller, Delivery, Denied, Done, Draft, Msg, NewTenant, Reservation, 
 use crate::actors::kit::{Cx, Fault, Reply};
 use crate::domain::catalogue::Lookup;
 use crate::domain::decimal::Quantity;
-use crate::domain::event::{Body, Event, MAX_MOVEMENT};
+use crate::domain::event::{Body, Event, MAX_MOVEMENT, Movement};
 use crate::domain::ids::TenantId;
 use crate::domain::import::{Import, ImportCounts, plan};
 use crate::domain::stock::Place;
@@ -53,6 +53,10 @@ impl Reservation {
         cx: &mut Cx<Self>,
     ) -> Result<(), Fault> {
         let state = match self.active(tenant) {
+            Ok(state) if state.following => {
+                self.parked.push(Msg::Import { tenant, import: Box::new(import), caller, reply });
+                return Ok(());
+            }
             Ok(state) if state.changing => Err(Denied::ChangeUnderWay),
             other => other,
         };
@@ -138,9 +142,16 @@ impl Reservation {
                 let state = TenantState::new(tenant.clone(), locations.clone(), unbooked);
                 self.tenants.insert(tenant.id, state);
             }
-            Body::SaleVoided { .. } | Body::StockMoved { .. } => {
-                let movements: Vec<_> =
-                    event.movements().map(|moved| ((moved.unit, moved.location), moved.delta)).collect();
+            Body::SaleVoided { .. } | Body::StockMoved { .. } | Body::ErpFollowed(_) => {
+                // What an ERP took was held before, and has gone with its hold.
+                let comes = |moved: &Movement| {
+                    moved.delta > Quantity::ZERO || !matches!(event.body, Body::ErpFollowed(_))
+                };
+                let movements: Vec<_> = event
+                    .movements()
+                    .filter(comes)
+                    .map(|moved| ((moved.unit, moved.location), moved.delta))
+                    .collect();
                 let fits = match self.stock.moved(event.tenant, &movements).await {
                     Ok(fits) => fits,
                     Err(error) => self.lose(error).map(|()| true)?,
@@ -212,6 +223,7 @@ pub(super) fn change_catalogue(state: &mut TenantState, body: &Body) {
         Body::ProductsUpserted { units } => {
             units.iter().for_each(|unit| state.catalogue.upsert(unit.clone()))
         }
+        Body::ErpFollowed(change) => state.take_erp(change),
         Body::TenantCreated { .. }
         | Body::SaleCreated { .. }
         | Body::SaleVoided { .. }

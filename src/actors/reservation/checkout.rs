@@ -1,8 +1,6 @@
 //! Selling: key, rules, price, stock, in that order.
 
-use super::{
-    Checkout, CheckoutResult, Denied, Done, Draft, Msg, Reservation, ShortLine, Sold, SoldSale, TenantState,
-};
+use super::{Checkout, CheckoutResult, Denied, Done, Draft, Msg, Reservation, ShortLine, Sold, SoldSale};
 use crate::actors::kit::{Cx, Fault, Reply};
 use crate::domain::event::Body;
 use crate::domain::idempotency::{Fingerprint, IdempotencyKey};
@@ -214,8 +212,8 @@ impl Reservation {
 
     /// A change of the tenant's catalogue is over, one way or the other.
     pub(super) fn end_change(&mut self, tenant: crate::domain::ids::TenantId) {
-        if let Some(TenantState { changing, .. }) = self.tenants.get_mut(&tenant) {
-            *changing = false;
+        if let Some(state) = self.tenants.get_mut(&tenant) {
+            (state.changing, state.following) = (false, false);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Talking to the shards: each call finds the shard of its tenant.
 
 use super::{
-    Available, Caller, Checkout, CheckoutResult, Delivery, Denied, HotSnapshot, Msg, NewTenant, ProductPage,
-    Reservation, SaleState, Scanned, UnitStock, Void, Voided, Written,
+    Available, Caller, Checkout, CheckoutResult, Delivery, Denied, ErpState, HotSnapshot, Msg, NewTenant,
+    ProductPage, Reservation, SaleState, Scanned, UnitStock, Void, Voided, Written,
 };
 use crate::actors::kit::{AskError, Handle, Reply};
 use crate::domain::catalogue::Unit;
+use crate::domain::erp::{Follow, Followed};
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
 use crate::domain::import::{Import, ImportCounts};
 use crate::domain::tenant::{Location, Tenant, shard_of};
@@ -127,6 +128,21 @@ impl Shards {
     /// Adds goods that came in.
     pub async fn receive(&self, tenant: TenantId, delivery: Delivery, caller: Caller) -> Asked<()> {
         self.ask(tenant, |reply| Msg::Receive { tenant, delivery, caller, reply }).await
+    }
+
+    /// Takes in what was read from an ERP, whole or not at all. Of one tenant one after the other.
+    pub async fn follow(&self, tenant: TenantId, follow: Follow, caller: Caller) -> Asked<Followed> {
+        self.ask(tenant, |reply| Msg::Follow { tenant, follow: Box::new(follow), caller, reply }).await
+    }
+
+    /// What is known of a tenant's ERPs.
+    pub async fn erp_states(&self, tenant: TenantId) -> Asked<Vec<ErpState>> {
+        self.ask(tenant, |reply| Msg::ErpStates { tenant, reply }).await
+    }
+
+    /// Every row of an ERP that is known, in order.
+    pub async fn erp_rows(&self, tenant: TenantId, source: Arc<str>) -> Asked<Vec<i64>> {
+        self.ask(tenant, |reply| Msg::ErpRows { tenant, source, reply }).await
     }
 
     /// Rebuilds the hot tier of the tenant's shard from the ledger; selling waits meanwhile. Says how many units the

@@ -38,6 +38,7 @@ impl Reservation {
                     | Msg::CreateTenant { .. }
                     | Msg::Import { .. }
                     | Msg::Receive { .. }
+                    | Msg::Follow { .. }
                     | Msg::Scan { .. }
                     | Msg::Stock { .. }
                     | Msg::Available { .. }

@@ -4,6 +4,7 @@ use super::super::journal_writer::{Generation, Verdict};
 use super::super::kit::Reply;
 use crate::domain::catalogue::Unit;
 use crate::domain::decimal::Quantity;
+use crate::domain::erp::{Cursor, Follow, Followed, HeldAccount};
 use crate::domain::event::{Event, Movement, MovementKind};
 use crate::domain::idempotency::IdempotencyKey;
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
@@ -256,6 +257,19 @@ pub struct Delivery {
     pub movements: Vec<Movement>,
 }
 
+/// What is known of one ERP.
+#[derive(Clone, Debug)]
+pub struct ErpState {
+    /// Its name.
+    pub source: Arc<str>,
+    /// How far it has been read, if it is polled.
+    pub cursor: Option<Cursor>,
+    /// How many balances it has.
+    pub balances: usize,
+    /// Those of which something is held.
+    pub held: Vec<HeldAccount>,
+}
+
 /// The messages of a reservation shard.
 pub enum Msg {
     /// Sell.
@@ -299,6 +313,12 @@ pub enum Msg {
     },
     /// Goods that came in: adds to stock.
     Receive { tenant: TenantId, delivery: Delivery, caller: Caller, reply: Reply<Result<(), Denied>> },
+    /// Take in what was read from an ERP.
+    Follow { tenant: TenantId, follow: Box<Follow>, caller: Caller, reply: Reply<Result<Followed, Denied>> },
+    /// What is known of the tenant's ERPs.
+    ErpStates { tenant: TenantId, reply: Reply<Result<Vec<ErpState>, Denied>> },
+    /// Every row of an ERP that is known, in order.
+    ErpRows { tenant: TenantId, source: Arc<str>, reply: Reply<Result<Vec<i64>, Denied>> },
     /// Hot stock as of one event.
     Snapshot { tenant: TenantId, reply: Reply<Result<HotSnapshot, Denied>> },
     /// Rebuild the hot tier of the shard; says how many units the tenant has.

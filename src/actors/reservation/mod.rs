@@ -18,6 +18,7 @@
 mod batch;
 mod catalogue;
 mod checkout;
+mod erp;
 mod handle;
 mod mending;
 mod messages;
@@ -107,6 +108,8 @@ pub struct Reservation {
     held: Vec<Msg>,
     /// Who asked for it.
     warmups: Vec<(TenantId, Reply<Result<usize, Denied>>)>,
+    /// What waits for a change of its tenant to be decided. Each has a caller whose place in the mailbox it keeps.
+    parked: Vec<Msg>,
     /// How often keys may have been forgotten: what the ledger said of a key before that has to be asked again.
     forgettings: u64,
     /// Repeated requests that wait for a sale under way.
@@ -154,6 +157,7 @@ impl Reservation {
             batches: 0,
             lost: false,
             held: Vec::new(),
+            parked: Vec::new(),
             warmups: Vec::new(),
             forgettings: 0,
             joined: HashMap::new(),
@@ -247,8 +251,12 @@ impl Behaviour for Reservation {
             Msg::Receive { tenant, delivery, caller, reply } => {
                 self.receive(tenant, delivery, caller, reply, cx).await?;
             }
+            Msg::Follow { tenant, follow, caller, reply } => {
+                self.follow(tenant, follow, caller, reply, cx).await?;
+            }
             query => self.answer(query, cx).await?,
         }
+        self.unpark(cx);
         self.mend(cx).await
     }
 

@@ -46,6 +46,8 @@ impl Reservation {
             Msg::Locations { tenant, reply } => {
                 reply.send(self.active(tenant).map(|state| state.locations.clone()))
             }
+            Msg::ErpStates { tenant, reply } => reply.send(self.erp_states(tenant)),
+            Msg::ErpRows { tenant, source, reply } => reply.send(self.erp_rows(tenant, &source)),
             Msg::Tenants(reply) => {
                 let mut tenants: Vec<_> = self.tenants.values().map(|state| state.tenant.clone()).collect();
                 tenants.sort_by_key(|tenant| tenant.id);

@@ -70,6 +70,7 @@ impl Reservation {
             locations,
             units: Vec::new(),
             stock: Vec::new(),
+            erp: Vec::new(),
             sequence: first,
             holes: Default::default(),
         };
@@ -83,6 +84,9 @@ impl Reservation {
         (state.sequence, state.settled) = (snapshot.sequence, snapshot.sequence);
         state.last_at = state.last_at.max(snapshot.last_at);
         snapshot.units.into_iter().for_each(|unit| state.catalogue.upsert(unit));
+        for (source, entry) in snapshot.erp {
+            state.erp.entry(source).or_default().apply(&entry);
+        }
         let mut levels: HashMap<Place, Quantity> = snapshot.stock.into_iter().collect();
         events.sort_by_key(|event| event.sequence);
         for event in &events {

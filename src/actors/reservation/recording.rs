@@ -6,6 +6,7 @@ use super::{Denied, Msg, Reservation, Sold, SoldSale, Voided};
 use crate::actors::journal_writer::{NotAppended, Verdict};
 use crate::actors::kit::{Cx, Fault};
 use crate::domain::event::{Body, Event};
+use crate::domain::ids::{SaleId, TenantId};
 use crate::domain::saga::{self, Next, Recorded};
 use crate::ports::bus::AppendError;
 
@@ -152,14 +153,19 @@ impl Reservation {
     }
 
     async fn settle(&mut self, batch: Vec<Sent>) -> Result<(), Fault> {
-        let sale = |sent: &Sent| match &sent.event.body {
-            Body::SaleCreated { sale, .. } => Some((sent.event.tenant, sale.id)),
-            _ => None,
-        };
-        let sales: Vec<_> = batch.iter().filter_map(sale).collect();
+        let mut held: Vec<(TenantId, SaleId)> = Vec::new();
+        for Sent { event, done } in &batch {
+            match (&event.body, done) {
+                (Body::SaleCreated { sale, .. }, _) => held.push((event.tenant, sale.id)),
+                (_, Done::Followed { holds, .. }) => {
+                    held.extend(holds.iter().map(|hold| (event.tenant, *hold)))
+                }
+                _ => {}
+            }
+        }
         // The events are durable whatever the hot tier says: they count when the tier is rebuilt.
-        if !sales.is_empty()
-            && let Err(error) = self.stock.settle(&sales).await
+        if !held.is_empty()
+            && let Err(error) = self.stock.settle(&held).await
         {
             self.lose(error)?;
         }
@@ -189,6 +195,10 @@ impl Reservation {
                         }
                         Done::Delivery(reply) => reply.send(Ok(())),
                         Done::Void(reply) => self.voided(&event, reply),
+                        Done::Followed { reply, followed, .. } => {
+                            self.end_change(tenant);
+                            reply.send(Ok(*followed));
+                        }
                         Done::Sale(_) | Done::Part => {}
                     }
                 }
@@ -217,7 +227,10 @@ impl Reservation {
             }
             self.give_back_number(&sent.event);
             // Of its own import only: a sale that fails says nothing about one that waits in the outbox.
-            if matches!(sent.done, Done::Import(..)) {
+            if let Done::Followed { holds, .. } = &sent.done {
+                self.void_holds(sent.event.tenant, holds).await?;
+            }
+            if matches!(sent.done, Done::Import(..) | Done::Followed { .. }) {
                 self.end_change(sent.event.tenant);
             }
         }
@@ -244,6 +257,7 @@ impl Reservation {
                 Done::Import(reply, _) => reply.send(Err(denied())),
                 Done::Delivery(reply) => reply.send(Err(denied())),
                 Done::Void(reply) => reply.send(Err(denied())),
+                Done::Followed { reply, .. } => reply.send(Err(denied())),
                 Done::Part => {}
             }
         }

@@ -1,6 +1,7 @@
 //! What a shard knows of one tenant besides its stock.
 
 use crate::domain::catalogue::Catalogue;
+use crate::domain::erp::Following;
 use crate::domain::event::{Body, Event};
 use crate::domain::ids::SaleId;
 use crate::domain::tenant::{Location, Tenant};
@@ -32,6 +33,8 @@ pub struct TenantState {
     pub tenant: Tenant,
     pub locations: Vec<Location>,
     pub catalogue: Catalogue,
+    /// What is known of its ERPs, by name.
+    pub erp: HashMap<Arc<str>, Following>,
     /// The last event number given out.
     pub sequence: u64,
     /// The last event number that stock on hand includes.
@@ -40,6 +43,8 @@ pub struct TenantState {
     pub last_at: Timestamp,
     /// Whether a change of the catalogue is with the journal.
     pub changing: bool,
+    /// Whether that change is what an ERP said: it takes a moment, so the next one waits for it.
+    pub following: bool,
     /// Sales and voids that are durable and not in the ledger yet, by event number.
     recent: BTreeMap<u64, Arc<Event>>,
     recent_sales: HashMap<SaleId, u64>,
@@ -59,9 +64,11 @@ impl TenantState {
             tenant,
             locations,
             catalogue: Catalogue::default(),
+            erp: HashMap::new(),
             sequence: 0,
             settled: 0,
             changing: false,
+            following: false,
             recent: BTreeMap::new(),
             recent_sales: HashMap::new(),
             recent_voids: HashMap::new(),

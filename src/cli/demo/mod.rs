@@ -3,22 +3,27 @@
 pub mod catalogue;
 pub mod traffic;
 
+mod erp;
 mod shop;
 
 use super::serve::{announce, stop_signal};
 use crate::app::data_dir::DataDir;
-use crate::app::{Serving, serve};
+use crate::app::{Serving, legacy, serve};
 use crate::config::Config;
+use crate::domain::ids::TenantId;
 use crate::http::{Claims, Role};
 use crate::ports::clock::{Clock as _, SystemClock};
 use crate::telemetry;
 use anyhow::Context as _;
+use catalogue::STORE;
 use clap::Args;
+use erp::OldErp;
 use shop::Shop;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// How long the printed token is good for.
 const TOKEN_SECONDS: i64 = 7 * 86_400;
@@ -45,12 +50,22 @@ pub async fn run(args: DemoArgs, mut config: Config) -> anyhow::Result<ExitCode>
     config.server.listen = args.listen.unwrap_or_else(|| free_or(&config.server.listen));
     let data_dir = DataDir::claim_alone(&config.data_dir, "demo")?;
     let prometheus = telemetry::init_metrics().context("metrics")?;
+    // Of an earlier demonstration, or the one that is about to open.
+    let tenant = legacy::oldest_tenant(&config).await?.unwrap_or_else(|| TenantId(Uuid::now_v7()));
+    let old_erp = OldErp::start(&mut config, tenant, STORE.codigo).await?;
     let kept = temporary.is_none().then(|| config.data_dir.clone());
     let up = move |serving: Serving| async move {
         let opened = async {
-            let shop = Shop::open(&serving.shards).await?;
+            let shop = Shop::open(&serving.shards, tenant).await?;
             welcome(&serving, &shop, kept)?;
-            if args.quiet { Ok(()) } else { shop.trade(&serving).await }
+            if args.quiet {
+                // Kept running: it is followed all the same.
+                std::future::pending::<()>().await;
+            }
+            tokio::select! {
+                traded = shop.trade(&serving) => traded,
+                () = old_erp.trade() => Ok(()),
+            }
         };
         // Whoever looks at the demo must see why it stands still.
         let result: anyhow::Result<()> = opened.await;
@@ -115,6 +130,9 @@ Try it from another terminal:
 
   # what is left, and where
   curl -s {url}/api/v1/stock/{id} -H \"Authorization: Bearer $TOKEN\"
+
+  # the shop's old ERP, where goods are sold too: a change there is stock here within seconds
+  curl -s {url}/api/v1/sync/legacy -H \"Authorization: Bearer $TOKEN\"
 
   # the actors at work
   curl -s {url}/ops/actors

@@ -39,11 +39,11 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// Finds the shop of an earlier demonstration in the data directory, or opens a new one.
-    pub async fn open(shards: &Shards) -> anyhow::Result<Self> {
+    /// Finds the shop of an earlier demonstration in the data directory, or opens a new one under this id.
+    pub async fn open(shards: &Shards, id: TenantId) -> anyhow::Result<Self> {
         let tenant = match shards.tenants().await?.into_iter().next() {
             Some(tenant) => tenant,
-            None => create(shards).await?,
+            None => create(shards, id).await?,
         };
         let page = ProductPage { skip: 0, limit: 500, search: None, category: None, active: Some(true) };
         let units: Vec<_> = shards.products(tenant.id, page).await??.into_iter().flatten().collect();
@@ -112,9 +112,9 @@ fn caller() -> Caller {
     Caller { user: "demo".into(), request_id: "demo".into(), trace: None }
 }
 
-async fn create(shards: &Shards) -> anyhow::Result<Tenant> {
+async fn create(shards: &Shards, id: TenantId) -> anyhow::Result<Tenant> {
     let tenant = Tenant {
-        id: TenantId(Uuid::now_v7()),
+        id,
         name: "Almacén y Ropería La Esquina".into(),
         trade: "general".into(),
         active: true,

@@ -113,17 +113,12 @@ impl Auditor {
             Body::ProductsUpserted { units } => {
                 (units.iter().filter(|unit| !shop.units.contains(&unit.id)).count(), "units")
             }
-            Body::StockMoved { kind, reference, movements } => {
-                for moved in movements {
+            Body::StockMoved { .. } | Body::ErpFollowed(_) => {
+                let (kind, reference) = event.movement_origin();
+                for moved in event.movements() {
                     let place = (moved.unit, moved.location);
-                    let print = movement(
-                        kind.as_str(),
-                        None,
-                        Some(reference),
-                        place,
-                        moved.delta.units(),
-                        event.at.micros(),
-                    );
+                    let (delta, at) = (moved.delta.units(), event.at.micros());
+                    let print = movement(kind.as_str(), None, Some(&reference), place, delta, at);
                     shop.numbers.owe(event.sequence, print);
                 }
                 return;

@@ -287,7 +287,7 @@ impl Auditor {
     pub(super) fn check_numbers(&mut self, tenant: TenantId, shop: &Shop) {
         let is_moved = |sequence| {
             let kind = shop.slot_index(sequence).map(|index| shop.slots[index].kind);
-            matches!(kind, Some(EventKind::StockMoved | EventKind::SaleVoided))
+            matches!(kind, Some(EventKind::StockMoved | EventKind::SaleVoided | EventKind::ErpFollowed))
                 || shop.taken.values().any(|taken| taken.sequence == sequence)
         };
         for uneven in shop.numbers.uneven() {

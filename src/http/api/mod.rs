@@ -4,6 +4,7 @@ mod admin;
 mod denied;
 mod descartados;
 mod integraciones;
+mod legacy;
 mod ops;
 mod productos;
 mod stock;
@@ -16,6 +17,7 @@ pub use ops::{LiveBoard, Ops};
 
 use super::{ApiError, Authenticator, Permission, Principal, Request, Response, Routes};
 use crate::actors::channels::Channels;
+use crate::actors::legacy_poller::Pollers;
 use crate::actors::reservation::{Caller, Shards};
 use crate::domain::ids::TenantId;
 use hyper::header::AUTHORIZATION;
@@ -28,6 +30,8 @@ pub struct Api {
     pub shards: Shards,
     /// The connections to marketplaces.
     pub channels: Channels,
+    /// The pollers of old ERPs.
+    pub pollers: Pollers,
     /// Who is calling.
     pub authenticator: Authenticator,
     /// What operators look at.
@@ -91,6 +95,11 @@ pub fn routes(api: Arc<Api>) -> Routes {
         .post("/api/v1/webhooks/meli", with(&api, webhooks::meli))
         .post("/api/v1/webhooks/shopify/{id}", with(&api, webhooks::shopify))
         .post("/api/v1/cache/warmup", with(&api, stock::warm_up))
+        .post("/api/v1/sync/legacy", with(&api, legacy::push))
+        .get("/api/v1/sync/legacy", with(&api, legacy::status))
+        .post("/api/v1/sync/legacy/run", with(&api, legacy::run))
+        .get("/api/v1/sync/legacy/retenidos", with(&api, legacy::held))
+        .post("/api/v1/sync/legacy/retenidos", with(&api, legacy::decide))
         .get("/api/v1/admin/tiendas", with(&api, admin::list_tenants))
         .post("/api/v1/admin/tiendas", with(&api, admin::create_tenant))
         .post("/api/v1/admin/tiendas/{id}/catalogo", with(&api, admin::import))

@@ -24,6 +24,7 @@ use std::time::Duration;
 pub const MIGRATIONS: &Steps = &[
     (1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     (2, "voids", include_str!("../../../migrations/postgres/0002_voids.sql")),
+    (3, "erp", include_str!("../../../migrations/postgres/0003_erp.sql")),
 ];
 
 /// How to reach the database.

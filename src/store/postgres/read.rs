@@ -165,6 +165,11 @@ async fn read_tenant(connection: &mut PgConnection, id: TenantId) -> Result<Tena
         snapshot.stock.push(columns::level(&row)?);
     }
     drop(rows);
+    let mut rows = sqlx::query(columns::ERP).bind(id.0).fetch(&mut *transaction);
+    while let Some(row) = rows.try_next().await.map_err(port_error)? {
+        snapshot.erp.push(columns::fact(&row)?);
+    }
+    drop(rows);
     transaction.commit().await.map_err(port_error)?;
     Ok(snapshot)
 }

@@ -16,7 +16,7 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
 use sqlx::{Postgres, Row as _};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use super::error::{error_of, port_error};
@@ -70,6 +70,10 @@ const STOCK: &str = "INSERT INTO stock (tenant_id, unit_id, location_id, quantit
     SELECT $1, * FROM unnest($2::uuid[], $3::uuid[], $4::bigint[])
     ON CONFLICT (tenant_id, unit_id, location_id) DO UPDATE SET quantity = excluded.quantity";
 
+const ERP: &str = "INSERT INTO erp_state (tenant_id, source, key, value)
+    SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[])
+    ON CONFLICT (tenant_id, source, key) DO UPDATE SET value = excluded.value";
+
 /// Tenant, locations and units as the events leave them.
 pub async fn write_catalogue(
     connection: &mut PgConnection,
@@ -96,7 +100,10 @@ pub async fn write_catalogue(
             }
             Body::LocationsAdded { locations: more } => locations.extend(more),
             Body::ProductsUpserted { units: changed } => units.extend(changed.iter().map(|unit| &**unit)),
-            Body::SaleCreated { .. } | Body::SaleVoided { .. } | Body::StockMoved { .. } => {}
+            Body::SaleCreated { .. }
+            | Body::SaleVoided { .. }
+            | Body::StockMoved { .. }
+            | Body::ErpFollowed(_) => {}
         }
     }
     let locations = newest_of_each(locations, |location| location.id);
@@ -280,6 +287,33 @@ async fn read_stock(
     Ok(chains)
 }
 
+/// What the events say of ERPs; of what is said twice, the last.
+pub async fn write_erp(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    events: &[&Event],
+) -> Result<(), PortError> {
+    let mut facts: BTreeMap<(&str, String), String> = BTreeMap::new();
+    for event in events {
+        let Body::ErpFollowed(change) = &event.body else { continue };
+        for entry in &change.entries {
+            let value = serde_json::to_string(entry)
+                .map_err(|error| PortError::Permanent(format!("a fact cannot be written: {error}")))?;
+            facts.insert((&change.source, entry.key()), value);
+        }
+    }
+    if facts.is_empty() {
+        return Ok(());
+    }
+    let facts: Vec<_> = facts.into_iter().collect();
+    let query = sqlx::query(ERP)
+        .bind(tenant.0)
+        .bind(column(&facts, |((source, _), _)| text(source)))
+        .bind(column(&facts, |((_, key), _)| text(key)))
+        .bind(column(&facts, |(_, value)| text(value)));
+    run(connection, query).await
+}
+
 fn kind_of(event: &Event) -> &'static str {
     event.movement_origin().0.as_str()
 }
@@ -288,6 +322,7 @@ fn reference_of(event: &Event) -> Option<Cow<'_, str>> {
     match &event.body {
         Body::SaleVoided { sale, .. } => Some(sale.to_string().into()),
         Body::StockMoved { reference, .. } => Some(text(reference)),
+        Body::ErpFollowed(change) => Some(text(&change.reference)),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@
 
 use super::connect::{Server, WRITING, enter};
 use super::error::{port_error, within};
-use super::rows::{signed, text, write_catalogue, write_movements, write_sales, write_voids};
+use super::rows::{signed, text, write_catalogue, write_erp, write_movements, write_sales, write_voids};
 use crate::domain::event::{Body, Event};
 use crate::domain::ids::TenantId;
 use crate::ports::PortError;
@@ -168,6 +168,7 @@ async fn apply_tenant(
     write_sales(transaction, tenant, &plan.fresh).await?;
     write_voids(transaction, tenant, &plan.fresh).await?;
     write_movements(transaction, tenant, &plan.fresh).await?;
+    write_erp(transaction, tenant, &plan.fresh).await?;
     change_holes(transaction, tenant, LEAVE_HOLES, plan.lost).await?;
     change_holes(transaction, tenant, FILL_HOLES, plan.filled).await?;
     set_mark(transaction, tenant, plan.mark).await

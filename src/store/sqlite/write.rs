@@ -109,6 +109,10 @@ const APPLIED: &str = "INSERT INTO applied (tenant_id, sequence, last_at)
     SELECT substr($2, e.key * 16 + 1, 16), e.value ->> 0, e.value ->> 1 FROM jsonb_each($1) e WHERE true
     ON CONFLICT (tenant_id) DO UPDATE SET sequence = excluded.sequence, last_at = excluded.last_at";
 
+const ERP: &str = "INSERT INTO erp_state (tenant_id, source, key, value)
+    SELECT substr($2, e.key * 16 + 1, 16), e.value ->> 0, e.value ->> 1, e.value ->> 2 FROM jsonb_each($1) e WHERE true
+    ON CONFLICT (tenant_id, source, key) DO UPDATE SET value = excluded.value";
+
 const HOLE: &str = "INSERT OR IGNORE INTO holes (tenant_id, sequence, cause) VALUES ($1, $2, $3)";
 
 impl Writer {
@@ -163,6 +167,7 @@ impl Session {
         plan.write_catalogue(connection).await?;
         plan.write_sales(connection).await?;
         plan.write_movements(connection).await?;
+        plan.write_erp(connection).await?;
         plan.write_marks(connection).await?;
         transaction.commit().await.map_err(port_error)?;
         self.marks.extend(plan.marks);
@@ -301,7 +306,10 @@ impl<'a> Plan<'a> {
                         units.push(&ids, &columns).map_err(unwritable)?;
                     }
                 }
-                Body::SaleCreated { .. } | Body::SaleVoided { .. } | Body::StockMoved { .. } => {}
+                Body::SaleCreated { .. }
+                | Body::SaleVoided { .. }
+                | Body::StockMoved { .. }
+                | Body::ErpFollowed(_) => {}
             }
         }
         run(connection, TENANTS, &mut tenants).await?;
@@ -392,6 +400,20 @@ impl<'a> Plan<'a> {
             stock.push(&ids, &quantity.units()).map_err(unwritable)?;
         }
         run(connection, STOCK, &mut stock).await
+    }
+
+    /// What the events say of ERPs; of what is said twice, the last.
+    async fn write_erp(&self, connection: &mut SqliteConnection) -> Result<(), PortError> {
+        let mut rows = Rows::default();
+        for event in &self.fresh {
+            let Body::ErpFollowed(change) = &event.body else { continue };
+            for entry in &change.entries {
+                let value = serde_json::to_string(entry).map_err(unwritable)?;
+                let columns = (&change.source, entry.key(), value);
+                rows.push(&[event.tenant.as_bytes()], &columns).map_err(unwritable)?;
+            }
+        }
+        run(connection, ERP, &mut rows).await
     }
 
     async fn write_marks(&self, connection: &mut SqliteConnection) -> Result<(), PortError> {

@@ -1,6 +1,7 @@
 //! Tests of the reservation shard, by subject: in the real kit, over a bus and a ledger that do what they are told.
 
 mod changes;
+mod erp;
 mod failures;
 mod keys;
 mod rebuilding;

@@ -1,5 +1,6 @@
 //! A shard whose hot stock is in Redis, while Redis loses things.
 
+use super::erp::{of_item, read};
 use super::*;
 use crate::servers::redis::RedisServer;
 use crate::stock::redis::{RedisHome, RedisSettings};
@@ -79,6 +80,35 @@ fn d42_whatever_happens_to_redis_each_unit_is_sold_once() {
         let rebuilds =
             || world.registry.find("reservation-0").and_then(|shard| shard.observed["rebuilds"].as_u64());
         until(|| rebuilds().is_some_and(|rebuilds| rebuilds > 4)).await;
+        world.history_is_sound();
+    });
+}
+
+/// An old ERP and a till sell the same goods while Redis is flushed again and again: what is left is what both left.
+#[test]
+fn l13_an_erp_is_followed_over_redis_whatever_it_loses() {
+    on_system(async {
+        let server = RedisServer::start(&[]).await;
+        let home = home(&server).await;
+        let mut shop = Shop::new(1);
+        let bus = FakeBus::with(shop.opened(1));
+        let world = World::over(bus, FakeLedger::default(), home.new_stock());
+        let follow = async |count: i64| world.shards.follow(shop.id(), read(&[("A", count)]), caller()).await;
+        follow(100).await.unwrap().unwrap();
+        let item = Arc::new(of_item(&world, &shop, "A").await);
+        for n in 1..=30 {
+            assert!(sell_one(world.shards.clone(), item.clone(), format!("k-{n}")).await);
+            let followed = follow(100 - 2 * n).await.unwrap().unwrap();
+            assert_eq!((followed.applied, followed.held), (1, 0));
+            if n % 5 == 0 {
+                world.catch_up();
+                server.run::<::redis::Value>(&["FLUSHALL"]).await;
+            }
+        }
+        assert_eq!(world.on_hand(&item).await, [100 - 30 - 60]);
+        // More than there is: the rest is a conflict, here as in memory.
+        let followed = follow(0).await.unwrap().unwrap();
+        assert_eq!((followed.short, world.on_hand(&item).await), (1, vec![0]));
         world.history_is_sound();
     });
 }

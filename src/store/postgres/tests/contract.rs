@@ -28,6 +28,7 @@ async fn the_contract_of_every_ledger_is_kept() {
         a_ledger_without_tenants_can_be_read,
         every_kind_of_event_is_read_back_as_it_was,
         later_versions_of_a_unit_replace_it,
+        facts_about_an_erp_are_written_with_its_movements,
         a_batch_applied_again_changes_nothing,
         overlapping_batches_write_each_event_once,
         an_event_twice_in_one_batch_is_written_once,
