@@ -108,6 +108,11 @@ impl<K: Kind> Channel<K> {
                 shown.push((*unit, Some(after)));
             }
         }
+        // Whether a read that came in between had seen it taken off already is not known: it is read again.
+        let units: Vec<UnitId> = shown.iter().map(|(unit, _)| *unit).collect();
+        if !units.is_empty() {
+            self.jobs.push_front(Job::Read { units, lost: true });
+        }
         self.mark(taken.sold.iter().map(|(unit, _)| (*unit, true)).collect::<Vec<_>>(), cx);
         let keep = async move {
             if !shown.is_empty() {
