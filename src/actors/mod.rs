@@ -8,6 +8,9 @@
 //! | `shopify-*`, `meli-*` | one connection: its client and what its items show | 64 asks | compares everything anew |
 //! | `legacy-NAME` | the reading end of one old ERP | 16 | goes on from the durable cursor |
 //! | `ledger` | the ledger's writing end and its place on the bus | 16 | goes on behind the last confirmed event |
+//! | `nodes` | the node's place among the others, where several share a broker | 16 | opens it afresh |
+//!
+//! Over a broker each shard has a journal writer and a ledger writer of its own, `journal-N` and `ledger-N`.
 
 pub mod channel;
 pub mod channels;
@@ -15,6 +18,7 @@ pub mod journal_writer;
 pub mod kit;
 pub mod ledger_writer;
 pub mod legacy_poller;
+pub mod nodes;
 pub mod reservation;
 #[cfg(test)]
 mod testing;

@@ -12,7 +12,7 @@ use crate::channels::shopify::{Install, Shopify};
 use crate::config::{self, Config, Hidden};
 use crate::domain::channel::ChannelKind;
 use crate::ports::audit::{BusFactSource, LedgerFactSource};
-use crate::ports::bus::{EventFeed, EventHistory, EventLog, LEDGER_GROUP};
+use crate::ports::bus::EventHistory;
 use crate::ports::channel::{Installer, Marketplace, OpenMarketplace};
 use crate::ports::clock::{SharedClock, SystemClock};
 use crate::ports::dead_letters::DeadLetters;
@@ -81,22 +81,6 @@ impl Adapters {
 }
 
 impl Bus {
-    /// Opens writing ends.
-    pub fn log(&self) -> Open<Box<dyn EventLog>> {
-        match self {
-            Self::Journal(journal) => journal.log(),
-            Self::RabbitMq(bus) => bus.log(),
-        }
-    }
-
-    /// Opens the ledger's reading ends.
-    pub fn feed(&self) -> Open<Box<dyn EventFeed>> {
-        match self {
-            Self::Journal(journal) => journal.feed(LEDGER_GROUP),
-            Self::RabbitMq(bus) => bus.feed_while_writing(LEDGER_GROUP),
-        }
-    }
-
     /// Opens the reading ends of the marketplaces' groups. The broker has none yet: channels compare everything often.
     pub fn channel_feeds(&self) -> Feeds {
         match self {
@@ -115,11 +99,11 @@ impl Bus {
         }
     }
 
-    /// What the ledger does not have yet.
-    pub fn history(&self) -> Arc<dyn EventHistory> {
+    /// What the ledger does not have yet of the tenants of a shard, or of all.
+    pub fn history(&self, shard: usize) -> Arc<dyn EventHistory> {
         match self {
             Self::Journal(journal) => Arc::new(journal.clone()),
-            Self::RabbitMq(bus) => Arc::new(bus.clone()),
+            Self::RabbitMq(bus) => bus.history(shard),
         }
     }
 
@@ -279,6 +263,8 @@ fn rabbitmq(config: &Config, clock: SharedClock) -> Option<RabbitBus> {
         prefetch: bus.prefetch,
         confirm_timeout: Duration::from_secs(bus.confirm_timeout_secs),
         catch_up_timeout: Duration::from_secs(bus.catch_up_timeout_secs),
+        shards: config.engine.shards,
+        alone: config.ledger.url.reveal().is_empty(),
         partitions: bus.partitions,
         queue_type: bus.queue_type.into(),
         retries: retries(config),

@@ -4,55 +4,49 @@
 mod adapters;
 pub mod data_dir;
 pub mod doctor;
+mod fleet;
 pub mod legacy;
 mod serve;
+mod tree;
 pub mod verify;
 
 pub use serve::{Serving, authenticator, serve};
 
 use crate::actors::channel;
 use crate::actors::channels::{self, ChannelManager, Channels};
-use crate::actors::journal_writer::{self, JournalHandle, JournalWriter};
+use crate::actors::journal_writer::JournalWriter;
 use crate::actors::kit::{
-    Drain, Handle, Place, Registry, RestartPolicy, ShutdownReport, Spec, Strategy, Supervisor, Watchdog,
+    Drain, Handle, Place, Registry, RootFailure, ShutdownReport, Spec, Strategy, Supervisor, Watchdog,
     shutdown,
 };
-use crate::actors::ledger_writer::{self, LedgerWriter};
+use crate::actors::ledger_writer::LedgerWriter;
 use crate::actors::legacy_poller::Pollers;
-use crate::actors::reservation::{self, Ports, Reservation, Shards, Unbooked};
+use crate::actors::nodes::Council;
+use crate::actors::reservation::{Shards, Unbooked};
+use crate::bus::journal::Journal;
+use crate::bus::rabbitmq::RabbitBus;
 use crate::channels::vault::Keyring;
 use crate::config::Config;
-use crate::domain::decimal::Quantity;
+use crate::domain::ids::NodeId;
+use crate::ports::bus::LEDGER_GROUP;
 use crate::ports::clock::SharedClock;
 use crate::ports::dead_letters::DeadLetters;
 use crate::ports::ledger::LedgerReader;
-use crate::ports::stock::NewStock;
 use crate::resilience::circuit_breaker::{BreakerPolicy, CircuitBreaker};
 use crate::store::guarded::GuardedReader;
 use crate::store::sqlite;
 use adapters::{Adapters, Bus, Ledger, installer, marketplaces};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use data_dir::DataDir;
+use fleet::Fleet;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A message of a shard may take this long; it waits for nothing but the ledger's answers about old keys.
-const SHARD_LIMIT: Duration = Duration::from_secs(30);
-
-/// A batch of the ledger may take this long before the writer is considered frozen.
-const LEDGER_LIMIT: Duration = Duration::from_secs(120);
+use tokio::sync::oneshot;
+use tree::{GRANTS, Parts, Tell};
+use uuid::Uuid;
 
 /// How long an ordered end waits for a ledger behind a broker.
 const CLOSING: Duration = Duration::from_secs(5);
-
-/// How often a supervisor grants an actor that spent its own budget a new one. Few: what a fresh start does not cure
-/// is cured by whoever starts the process, and a file that cannot be read should be said within seconds.
-const GRANTS: RestartPolicy = RestartPolicy {
-    max_restarts: 1,
-    window: Duration::from_secs(300),
-    backoff_min: Duration::from_millis(50),
-    backoff_max: Duration::from_secs(1),
-};
 
 /// The running engine, without its HTTP edge.
 pub struct Engine {
@@ -78,16 +72,34 @@ pub struct Engine {
     pub clock: SharedClock,
     unbooked: Unbooked,
     root: Supervisor,
-    journal_writer: Handle<JournalWriter>,
-    ledger_writer: Handle<LedgerWriter>,
+    crew: Crew,
     ledger: Ledger,
     _watchdogs: Vec<Watchdog>,
 }
 
+/// Who has the shards.
+enum Crew {
+    /// This process, for as long as it runs.
+    Alone { journal: Handle<JournalWriter>, ledger: Handle<LedgerWriter> },
+    /// The nodes of an installation, between them.
+    Nodes {
+        council: Arc<Council>,
+        serves: bool,
+        stop: oneshot::Sender<()>,
+        fleet: actix_rt::task::JoinHandle<Fleet>,
+    },
+}
+
 impl Engine {
     /// Opens the files and starts the actors. Must run on a thread of an actix `System`. The shards rebuild
-    /// themselves; what they are asked meanwhile waits.
-    pub async fn start(config: &Config, data_dir: &DataDir, clock: SharedClock) -> anyhow::Result<Self> {
+    /// themselves; what they are asked meanwhile waits. `address` is where other nodes can send requests to; a command
+    /// that serves nobody has none.
+    pub async fn start(
+        config: &Config,
+        data_dir: &DataDir,
+        clock: SharedClock,
+        address: Option<String>,
+    ) -> anyhow::Result<Self> {
         let Adapters { bus, ledger, new_stock, channels: channel_store, findings } =
             Adapters::open(config, data_dir, clock.clone()).await?;
         for finding in &findings {
@@ -95,37 +107,16 @@ impl Engine {
         }
         metrics::gauge!("blend_journal_findings").set(u32::try_from(findings.len()).unwrap_or(u32::MAX));
         let registry = Registry::new();
-        let policy = restart_policy(
-            config,
-            bus.is_remote() || ledger.is_remote() || !config.stock.url.reveal().is_empty(),
-        );
         // In start order: who comes later builds on who came before.
         let root = Supervisor::new("root", Strategy::RestForOne, GRANTS, &registry);
-        let open_log = bus.log();
-        let journal_writer = root.start(
-            Spec::new("journal", journal_writer::CAPACITY).restart(policy),
-            Place::Here,
-            move || JournalWriter::new(open_log.clone()),
-        );
-        let shards_supervisor = root.child("reservation", Strategy::OneForOne, GRANTS);
         let (reader, ledger_circuit) = reader(&ledger);
-        let unbooked = Unbooked::default();
-        let ports = Ports {
-            journal: JournalHandle::new(journal_writer.clone()),
-            history: bus.history(),
-            ledger: reader,
-            clock: clock.clone(),
-            unbooked: unbooked.clone(),
+        let parts = Parts::new(config, (bus.clone(), ledger.clone(), reader), new_stock, clock.clone())?;
+        let unbooked = parts.unbooked.clone();
+        let patience = Duration::from_secs(config.server.answer_timeout_secs);
+        let (shards, crew) = match &bus {
+            Bus::Journal(journal) => alone(&parts, &root, journal, patience),
+            Bus::RabbitMq(bus) => among_others(parts, &root, bus, address, patience),
         };
-        let shards = start_shards(config, &shards_supervisor, policy, &ports, &new_stock)?;
-        let (open_feed, open_store, tell) = (bus.feed(), ledger.store(), shards.clone());
-        let tell: Arc<dyn Fn(_) + Send + Sync> = Arc::new(move |written| tell.in_ledger(written));
-        // On a thread of its own: building the rows of a batch would otherwise hold up the tills.
-        let ledger_writer = root.start(
-            Spec::new("ledger", ledger_writer::CAPACITY).restart(policy).limit(LEDGER_LIMIT),
-            Place::OwnThread,
-            move || LedgerWriter::new(open_feed.clone(), open_store.clone(), tell.clone()),
-        );
         let channels_supervisor = root.child("marketplaces", Strategy::OneForOne, GRANTS);
         let channels =
             start_channels(config, &channels_supervisor, &shards, &channel_store, clock.clone(), &bus)?;
@@ -145,22 +136,38 @@ impl Engine {
             clock,
             unbooked,
             root,
-            journal_writer,
-            ledger_writer,
+            crew,
             ledger,
             _watchdogs: watchdogs,
         })
     }
 
     /// Resolves when supervision has given up.
-    pub fn failed(&self) -> impl Future<Output = crate::actors::kit::RootFailure> + Send + use<> {
+    pub fn failed(&self) -> impl Future<Output = RootFailure> + Send + use<> {
         self.root.root_failed()
     }
 
-    /// Waits until every shard answers, which is when its rebuild is over, or until supervision gives up on one.
+    /// What is known of the other nodes, where there may be some.
+    pub fn council(&self) -> Option<Arc<Council>> {
+        match &self.crew {
+            Crew::Alone { .. } => None,
+            Crew::Nodes { council, .. } => Some(council.clone()),
+        }
+    }
+
+    /// Waits until every shard answers, which is when its rebuild is over, here or at another node, or until
+    /// supervision gives up on one.
     pub async fn ready(&self) -> anyhow::Result<()> {
+        let answer = async {
+            match &self.crew {
+                Crew::Alone { .. } => {
+                    self.shards.tenants().await.map(|_| ()).context("a reservation shard did not start")
+                }
+                Crew::Nodes { council, serves, .. } => divided(council, *serves).await,
+            }
+        };
         tokio::select! {
-            tenants = self.shards.tenants() => tenants.map(|_| ()).context("a reservation shard did not start"),
+            answered = answer => answered,
             failure = self.failed() => Err(failure.into()),
         }
     }
@@ -193,10 +200,28 @@ impl Engine {
         if self.bus.is_remote() {
             self.booked().await;
         }
-        let mut order: Vec<&dyn Drain> = self.pollers.handles().map(|poller| poller as &dyn Drain).collect();
-        order.extend(self.shards.handles().iter().map(|shard| shard as &dyn Drain));
-        order.extend([&self.journal_writer as &dyn Drain, &self.ledger_writer]);
-        let report = shutdown(&self.root, &order, deadline).await;
+        let report = match self.crew {
+            Crew::Alone { journal, ledger } => {
+                let shards = self.shards.handles();
+                let mut order: Vec<&dyn Drain> =
+                    self.pollers.handles().map(|poller| poller as &dyn Drain).collect();
+                order.extend(shards.iter().map(|shard| shard as &dyn Drain));
+                order.extend([&journal as &dyn Drain, &ledger]);
+                shutdown(&self.root, &order, deadline).await
+            }
+            Crew::Nodes { stop, fleet, .. } => {
+                for poller in self.pollers.handles() {
+                    poller.drain_within(deadline).await;
+                }
+                drop(stop);
+                let drained = match fleet.await {
+                    Ok(fleet) => fleet.leave(deadline).await,
+                    Err(error) => vec![(format!("shards ({error})"), false)],
+                };
+                let ShutdownReport { stopped, .. } = shutdown(&self.root, &[], deadline).await;
+                ShutdownReport { drained, stopped }
+            }
+        };
         for closed in [self.bus.close().await, self.ledger.close().await, self.channel_store.close().await] {
             if let Err(error) = closed {
                 tracing::warn!(%error, "a file was left with its write-ahead log; the next start takes it in");
@@ -206,30 +231,67 @@ impl Engine {
     }
 }
 
-fn start_shards(
-    config: &Config,
-    supervisor: &Supervisor,
-    policy: RestartPolicy,
-    ports: &Ports,
-    new_stock: &NewStock,
-) -> anyhow::Result<Shards> {
-    let max_quantity = Quantity::from_whole(config.engine.max_line_quantity)
-        .context("engine.max_line_quantity is out of range")?;
-    let shards = config.engine.shards;
-    let mut handles = Vec::with_capacity(shards);
-    for shard in 0..shards {
-        let (ports, new_stock) = (ports.clone(), new_stock.clone());
-        // Every shard loads every key: which shard a key belongs to cannot be told from its hash.
-        let filter_keys = config.engine.idempotency_filter_keys;
-        let settings = reservation::Settings { shard, shards, max_quantity, filter_keys };
-        let spec = Spec::new(format!("reservation-{shard}"), reservation::CAPACITY)
-            .restart(policy)
-            .limit(SHARD_LIMIT);
-        handles.push(supervisor.start(spec, Place::Here, move || {
-            Reservation::new(ports.clone(), settings.clone(), new_stock())
-        }));
+/// Brings the schemas up to date, and sees whether what is in the books can be read. Over a broker other nodes may have
+/// the shards; then it looks no further than the schemas.
+pub async fn migrate(config: &Config, data_dir: &DataDir, clock: SharedClock) -> anyhow::Result<()> {
+    if config.bus.url.reveal().is_empty() {
+        let engine = Engine::start(config, data_dir, clock, None).await?;
+        engine.ready().await?;
+        engine.stop(Duration::from_secs(config.server.shutdown_timeout_secs)).await;
+        return Ok(());
     }
-    Ok(Shards::new(handles, Duration::from_secs(config.server.answer_timeout_secs)))
+    let Adapters { bus, ledger, channels, .. } = Adapters::open(config, data_dir, clock).await?;
+    bus.close().await?;
+    ledger.close().await?;
+    channels.close().await?;
+    Ok(())
+}
+
+/// One journal and one ledger for all shards, which are all here.
+fn alone(parts: &Parts, root: &Supervisor, bus: &Journal, patience: Duration) -> (Shards, Crew) {
+    let journal = parts.journal(root, "", bus.log());
+    let supervisor = root.child("reservation", Strategy::OneForOne, GRANTS);
+    let shards = (0..parts.shards()).map(|shard| parts.reservation(&supervisor, shard, &journal));
+    let shards = Shards::new(shards.collect(), patience);
+    let told = shards.clone();
+    let tell: Tell = Arc::new(move |written| told.in_ledger(written));
+    let ledger = parts.ledger(root, "", bus.feed(LEDGER_GROUP), tell);
+    (shards, Crew::Alone { journal, ledger })
+}
+
+/// The shards that this node is given.
+fn among_others(
+    parts: Parts,
+    root: &Supervisor,
+    bus: &RabbitBus,
+    address: Option<String>,
+    patience: Duration,
+) -> (Shards, Crew) {
+    let serves = address.is_some();
+    let council = Council::new(NodeId(Uuid::now_v7()), address.unwrap_or_default(), parts.shards());
+    let shards = Shards::none_of(parts.shards(), patience);
+    parts.nodes(root, bus.assembly(), &council);
+    let (stop, stopped) = oneshot::channel();
+    let fleet = Fleet::new(parts, bus.clone(), council.clone(), shards.clone(), root.clone());
+    let fleet = actix_rt::spawn(fleet.follow(stopped));
+    (shards, Crew::Nodes { council, serves, stop, fleet })
+}
+
+/// Waits until every shard has a node. A command that serves nobody does not take part where others serve.
+async fn divided(council: &Council, serves: bool) -> anyhow::Result<()> {
+    let mut view = council.view();
+    loop {
+        let now = view.borrow_and_update().clone();
+        let me = council.me();
+        let server = now.nodes.iter().find(|(node, address)| **node != me && !address.is_empty());
+        if let (false, Some((_, address))) = (serves, server) {
+            bail!("a server of this installation runs at {address}; give the command --url http://{address}");
+        }
+        if now.ownerless().next().is_none() {
+            return Ok(());
+        }
+        view.changed().await.context("the nodes are not followed any more")?;
+    }
 }
 
 /// Channels live on a thread of their own: no till waits while a marketplace's answer is taken apart.
@@ -289,15 +351,4 @@ fn reader(ledger: &Ledger) -> (Arc<dyn LedgerReader>, Option<Arc<CircuitBreaker>
     }
     let breaker = Arc::new(CircuitBreaker::new("ledger", BreakerPolicy::default()));
     (Arc::new(GuardedReader::new(ledger.reader(), breaker.clone())), Some(breaker))
-}
-
-/// A server that is away comes back some time: what works with one tries again for as long as that takes. A file that
-/// cannot be read after a few tries cannot be read.
-fn restart_policy(config: &Config, is_remote: bool) -> RestartPolicy {
-    let max_restarts = if is_remote { usize::MAX } else { config.supervision.max_restarts };
-    RestartPolicy {
-        max_restarts,
-        window: Duration::from_secs(config.supervision.window_secs),
-        ..RestartPolicy::default()
-    }
 }

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::data_dir::{self, DataDir};
 use crate::config::Config;
-use crate::http::api::{Api, LiveBoard, Ops, routes};
+use crate::http::api::{Api, Cluster, LiveBoard, Ops, routes};
 use crate::http::{Authenticator, Secret, ServerLimits, serve as serve_http};
 use crate::ports::clock::SharedClock;
 use anyhow::{Context as _, bail};
@@ -49,7 +49,7 @@ where
         .await
         .with_context(|| format!("cannot listen on {listen}: choose another address with --listen"))?;
     let address = listener.local_addr()?;
-    let engine = Engine::start(config, &data_dir, clock.clone()).await?;
+    let engine = Engine::start(config, &data_dir, clock.clone(), Some(advertised(config, address))).await?;
     let api = Arc::new(api(config, &engine, data_dir.path(), prometheus.clone(), started)?);
     let table = routes(api).build()?;
     let (stop_edge, edge_stopped) = oneshot::channel::<()>();
@@ -98,6 +98,19 @@ where
     }
 }
 
+/// Where other nodes find this one: as set, else where it listens, else by the name of the machine.
+fn advertised(config: &Config, listening: SocketAddr) -> String {
+    match config.cluster.advertise.as_str() {
+        "" if !listening.ip().is_unspecified() => listening.to_string(),
+        "" => {
+            let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let name = if name.trim().is_empty() { "localhost" } else { name.trim() };
+            format!("{name}:{}", listening.port())
+        }
+        address => address.to_owned(),
+    }
+}
+
 async fn export(
     registry: crate::actors::kit::Registry,
     ledger_lag: impl Fn() -> u64,
@@ -121,10 +134,12 @@ fn api(
     started: Instant,
 ) -> anyhow::Result<Api> {
     let breaker = engine.ledger_circuit.clone();
+    let patience = Duration::from_secs(config.server.answer_timeout_secs);
     Ok(Api {
         shards: engine.shards.clone(),
         channels: engine.channels.clone(),
         pollers: engine.pollers.clone(),
+        cluster: engine.council().map(|council| Cluster::new(council, engine.shards.count(), patience)),
         authenticator: authenticator(config, data_dir, &engine.clock)?,
         ops: Ops {
             registry: engine.registry.clone(),

@@ -1,8 +1,8 @@
 //! `blend migrate`, `blend tenant`, `blend healthcheck`.
 
 use super::access::{Access, reachable};
+use crate::app;
 use crate::app::data_dir::{Claim, DataDir};
-use crate::app::{self, Engine};
 use crate::client::HttpClient;
 use crate::config::Config;
 use crate::ports::clock::SystemClock;
@@ -61,9 +61,7 @@ pub async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
             println!("{} is in use by process {} and up to date", config.data_dir.display(), holder.pid);
         }
         Claim::Ours(dir) => {
-            let engine = Engine::start(config, &dir, Arc::new(SystemClock)).await?;
-            engine.ready().await?;
-            engine.stop(Duration::from_secs(config.server.shutdown_timeout_secs)).await;
+            app::migrate(config, &dir, Arc::new(SystemClock)).await?;
             println!("{} is up to date", config.data_dir.display());
         }
     }

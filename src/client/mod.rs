@@ -198,6 +198,11 @@ impl Connection {
         Ok(answer)
     }
 
+    /// Waits this long for each answer from now on.
+    pub const fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     /// Whether a socket is held that was open at its last use.
     pub const fn is_open(&self) -> bool {
         self.socket.is_some()

@@ -37,6 +37,8 @@ pub struct Config {
     pub channels: Channels,
     /// Old ERPs that are followed.
     pub legacy: Legacy,
+    /// Several nodes.
+    pub cluster: Cluster,
     /// Restarts and freezes.
     pub supervision: Supervision,
     /// Logging.
@@ -119,6 +121,13 @@ pub struct Bus {
     pub catch_up_timeout_secs: u64,
     pub partitions: usize,
     pub queue_type: QueueType,
+}
+
+/// Several nodes on the same servers.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    pub advertise: String,
 }
 
 /// What the broker's queues are made of.
@@ -299,6 +308,16 @@ impl Config {
         rule(safe(&self.channels.meli_url), "channels.meli_url", schemes)?;
         rule(self.bus.prefetch >= 1, "bus.prefetch", "must be at least 1")?;
         rule((1..=64).contains(&self.bus.partitions), "bus.partitions", "must be between 1 and 64")?;
+        rule(
+            self.bus.url.reveal().is_empty() || self.bus.partitions.is_multiple_of(self.engine.shards),
+            "bus.partitions",
+            "must be a multiple of engine.shards, for each shard has its own",
+        )?;
+        let advertise = &self.cluster.advertise;
+        let has_port = advertise
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        rule(advertise.is_empty() || has_port, "cluster.advertise", "must be of the form host:port")?;
         rule(self.bus.catch_up_timeout_secs >= 1, "bus.catch_up_timeout_secs", "must be at least 1")?;
         rule(self.bus.confirm_timeout_secs >= 1, "bus.confirm_timeout_secs", "must be at least 1")?;
         self.legacy.check()?;

@@ -46,4 +46,6 @@ ids! {
     EventId,
     /// A connection to a marketplace.
     ConnectionId,
+    /// One life of a node: made anew whenever it starts.
+    NodeId,
 }

@@ -13,6 +13,7 @@ pub mod idempotency;
 pub mod ids;
 pub mod import;
 pub mod ledger;
+pub mod nodes;
 pub mod reservation;
 pub mod saga;
 pub mod sale;

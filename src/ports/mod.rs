@@ -7,6 +7,7 @@ pub mod clock;
 pub mod dead_letters;
 pub mod erp;
 pub mod ledger;
+pub mod nodes;
 pub mod stock;
 
 use futures_util::future::BoxFuture;

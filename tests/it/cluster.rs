@@ -4,7 +4,7 @@ mod dead_letters;
 mod deaths;
 mod moments;
 mod outages;
-mod standby;
+mod side_by_side;
 mod torture;
 mod tracing;
 mod weather;
@@ -12,10 +12,14 @@ mod weather;
 use crate::servers::postgres::Postgres;
 use crate::servers::rabbitmq::RabbitMq;
 use crate::servers::redis::RedisServer;
-use crate::support::process::Blend;
+use crate::support::api::Api;
+use crate::support::eventually;
+use crate::support::process::{Blend, Server};
 use crate::support::proxy::Proxy;
 use crate::support::shop::{PLAIN, Shop, catalogue};
 use crate::support::tills::Tills;
+use blend::http::Role;
+use serde_json::Value;
 
 /// What all nodes of a chain must share to take each other's tokens.
 const SECRET: &str = "un secreto de prueba de al menos 32 bytes";
@@ -89,6 +93,43 @@ impl Servers {
         let shop = Shop::open_on(node, &catalogue(stock), &[]).await;
         self.rabbitmq.await_written("queue.sales.created.3").await;
         shop
+    }
+}
+
+/// Whether `/ready` says of the ledger of any shard that it waits.
+fn ledger_waits(ready: &Value) -> bool {
+    let checks = ready["checks"].as_object().into_iter().flatten();
+    checks.filter(|(name, _)| name.starts_with("ledger-")).any(|(_, check)| check["ok"] == false)
+}
+
+/// A till of the same shop at another node.
+fn till_at(shop: &Shop, server: &Server) -> Api {
+    Api::new(&server.url(), &shop.blend.token(shop.tenant, Role::Cajero))
+}
+
+/// Waits until a node has so many of the shards, and every shard a node.
+async fn holds(server: &Server, shards: usize) {
+    let stranger = Api::anonymous(&server.url());
+    eventually(&format!("a node has {shards} shards"), async || {
+        let (ready, actors) = (stranger.get("/ready").await, stranger.get("/ops/actors").await);
+        let of_shards =
+            |actor: &&Value| actor["name"].as_str().is_some_and(|name| name.starts_with("reservation-"));
+        let here = actors.json["actors"].as_array()?.iter().filter(of_shards);
+        let running = here.filter(|actor| actor["state"] == "running").count();
+        (ready.status == 200 && ready.json["checks"]["shards"]["ok"] == true && running == shards)
+            .then_some(())
+    })
+    .await;
+}
+
+/// The ledger has everything that either of them sold.
+async fn settled(servers: &[&Server]) {
+    for server in servers {
+        let stranger = Api::anonymous(&server.url());
+        eventually("the ledger catches up", async || {
+            (stranger.get("/ready").await.json["checks"]["ledger_lag"]["events"] == 0).then_some(())
+        })
+        .await;
     }
 }
 

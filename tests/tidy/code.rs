@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("channels", &["domain", "ports"]),
     ("erp", &["domain", "ports"]),
     ("actors", &["domain", "ports", "resilience"]),
-    ("http", &["actors", "domain", "ports"]),
+    ("http", &["actors", "client", "domain", "ports"]),
     ("client", &["domain"]),
     ("load", &["client", "domain"]),
     (

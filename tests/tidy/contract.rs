@@ -41,6 +41,7 @@ fn served() -> BTreeSet<String> {
         shards: Shards::new(Vec::new(), std::time::Duration::ZERO),
         channels: blend::actors::channels::Channels::none(),
         pollers: Pollers::default(),
+        cluster: None,
         authenticator: Authenticator::new(Secret::new("0".repeat(32)).unwrap(), Arc::new(|| 0)),
         ops: Ops {
             registry: Registry::new(),

@@ -2,7 +2,7 @@
 
 use crate::none;
 use crate::source::{Source, files, rust};
-use blend::actors::{channels, journal_writer, ledger_writer, legacy_poller, reservation};
+use blend::actors::{channels, journal_writer, ledger_writer, legacy_poller, nodes, reservation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -39,7 +39,7 @@ fn actors_in_code() -> BTreeSet<String> {
     for source in rust(&["src/app"]).iter().filter(|source| !source.is_test()) {
         for (at, _) in source.text.match_indices("Spec::new(") {
             let name = source.text[at..].split('"').nth(1).unwrap();
-            names.insert(name.replace("{shard}", "N").replace("{name}", "NAME"));
+            names.insert(name.replace("{shard}", "N").replace("{suffix}", "").replace("{name}", "NAME"));
         }
     }
     assert!(names.len() >= 3, "{names:?}");
@@ -65,6 +65,7 @@ fn capacities() -> BTreeMap<&'static str, usize> {
         ("ledger", ledger_writer::CAPACITY),
         ("channels", channels::CAPACITY),
         ("legacy-NAME", legacy_poller::CAPACITY),
+        ("nodes", nodes::CAPACITY),
     ])
 }
 

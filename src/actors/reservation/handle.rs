@@ -10,16 +10,19 @@ use crate::domain::erp::{Follow, Followed};
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
 use crate::domain::import::{Import, ImportCounts};
 use crate::domain::tenant::{Location, Tenant, shard_of};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// All shards of this process. Cheap to clone.
+/// The shards, as far as this process has them. Cheap to clone.
 #[derive(Clone)]
 pub struct Shards {
-    handles: Arc<[Handle<Reservation>]>,
+    slots: Arc<[Slot]>,
     patience: Duration,
 }
+
+/// Empty while another node has the shard.
+type Slot = RwLock<Option<Handle<Reservation>>>;
 
 /// An answer, or why there is none: the actor's state is rebuilt in every case but `Full`.
 pub type Asked<T> = Result<Result<T, Denied>, AskError>;
@@ -28,16 +31,38 @@ impl Shards {
     /// Over the kit's handles, in shard order. A sale that is not decided within `patience` is answered as unknown:
     /// the till is told to repeat it rather than left waiting for a server that may be away for hours.
     pub fn new(handles: Vec<Handle<Reservation>>, patience: Duration) -> Self {
-        Self { handles: handles.into(), patience }
+        Self { slots: handles.into_iter().map(|handle| RwLock::new(Some(handle))).collect(), patience }
     }
 
-    /// The kit's handles, for draining.
-    pub fn handles(&self) -> &[Handle<Reservation>] {
-        &self.handles
+    /// Of a process that has none of them yet.
+    pub fn none_of(count: usize, patience: Duration) -> Self {
+        Self { slots: (0..count).map(|_| RwLock::new(None)).collect(), patience }
     }
 
-    fn of(&self, tenant: TenantId) -> &Handle<Reservation> {
-        &self.handles[shard_of(tenant, self.handles.len())]
+    /// This process has a shard from now on, or has not. What was asked before is answered by whom it was asked.
+    pub fn set(&self, shard: usize, handle: Option<Handle<Reservation>>) {
+        if let Some(slot) = self.slots.get(shard) {
+            *slot.write().unwrap_or_else(PoisonError::into_inner) = handle;
+        }
+    }
+
+    /// The kit's handles of the shards that are here, for draining.
+    pub fn handles(&self) -> Vec<Handle<Reservation>> {
+        self.slots.iter().filter_map(handle_in).collect()
+    }
+
+    /// How many shards there are, wherever they are.
+    pub fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether a tenant's shard is here.
+    pub fn is_here(&self, tenant: TenantId) -> bool {
+        self.of(tenant).is_some()
+    }
+
+    fn of(&self, tenant: TenantId) -> Option<Handle<Reservation>> {
+        self.slots.get(shard_of(tenant, self.slots.len())).and_then(handle_in)
     }
 
     async fn ask<T>(
@@ -45,7 +70,10 @@ impl Shards {
         tenant: TenantId,
         message: impl FnOnce(Reply<Result<T, Denied>>) -> Msg,
     ) -> Asked<T> {
-        self.of(tenant).ask(message).await
+        match self.of(tenant) {
+            Some(shard) => shard.ask(message).await,
+            None => Ok(Err(Denied::Elsewhere)),
+        }
     }
 
     /// Sells.
@@ -110,10 +138,10 @@ impl Shards {
         self.ask(new.tenant.id, |reply| Msg::CreateTenant { new: Box::new(new), caller, reply }).await
     }
 
-    /// Every tenant of this process, oldest first.
+    /// Every tenant whose shard is here, oldest first.
     pub async fn tenants(&self) -> Result<Vec<Tenant>, AskError> {
         let mut all = Vec::new();
-        for shard in self.handles.iter() {
+        for shard in self.handles() {
             all.extend(shard.ask_when_room(Msg::Tenants).await?);
         }
         all.sort_by_key(|tenant| tenant.id);
@@ -158,13 +186,18 @@ impl Shards {
 
     /// Tells each shard which of its events the ledger has.
     pub fn in_ledger(&self, written: Vec<Written>) {
-        let mut by_shard: Vec<Vec<Written>> = vec![Vec::new(); self.handles.len()];
+        let mut by_shard: Vec<Vec<Written>> = vec![Vec::new(); self.slots.len()];
         for one in written {
-            by_shard[shard_of(one.tenant, self.handles.len())].push(one);
+            by_shard[shard_of(one.tenant, self.slots.len())].push(one);
         }
-        for (shard, written) in self.handles.iter().zip(by_shard).filter(|(_, written)| !written.is_empty()) {
+        let news = self.slots.iter().zip(by_shard).filter(|(_, written)| !written.is_empty());
+        for (shard, written) in news.filter_map(|(slot, written)| Some((handle_in(slot)?, written))) {
             // A stopped shard needs no news, and a rebuilt one reads it from the ledger.
             shard.feedback(Msg::InLedger(written)).ok();
         }
     }
+}
+
+fn handle_in(slot: &Slot) -> Option<Handle<Reservation>> {
+    slot.read().unwrap_or_else(PoisonError::into_inner).clone()
 }

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-/// A message from a partition, or the end of its stream.
+/// A message from a partition, which is known by its place among those of the feed, or the end of its stream.
 type Arrival = (usize, Option<Result<lapin::message::Delivery, lapin::Error>>);
 
 /// How much longer than planned a retry may be away before its tenant does not wait for it any more.
@@ -34,6 +34,7 @@ const LATE: Duration = Duration::from_secs(5);
 /// The feed. It belongs to the ledger writer actor.
 pub struct Feed {
     shared: Arc<Shared>,
+    shard: usize,
     id: Uuid,
     publisher: Publisher,
     partitions: Vec<Partition>,
@@ -70,20 +71,20 @@ struct Parked {
 }
 
 impl Feed {
-    /// Declares the topology and begins to consume.
-    pub async fn open(shared: Arc<Shared>) -> Result<Self, PortError> {
+    /// Declares the topology and begins to consume the partitions of a shard.
+    pub async fn open(shared: Arc<Shared>, shard: usize) -> Result<Self, PortError> {
         let connection = connect(&shared.settings, "ledger").await?;
         topology::declare(&connection, &shared).await?;
         // A quorum queue without a leader lets a consumer wait for as long as that takes.
         let (limit, slow) = (shared.settings.confirm_timeout, "RabbitMQ does not let the ledger consume");
-        let begun = timeout(limit, Self::consume(connection, shared)).await;
+        let begun = timeout(limit, Self::consume(connection, shared, shard)).await;
         begun.map_err(|_| PortError::Transient(format!("{slow} within {limit:?}")))?
     }
 
-    async fn consume(connection: Connection, shared: Arc<Shared>) -> Result<Self, PortError> {
+    async fn consume(connection: Connection, shared: Arc<Shared>, shard: usize) -> Result<Self, PortError> {
         let publisher = Publisher::open(&connection, shared.clone()).await?;
         let (mut partitions, mut streams) = (Vec::new(), Vec::new());
-        for partition in 0..shared.names.partitions {
+        for (at, partition) in shared.partitions_of(shard).enumerate() {
             // A channel each: delivery tags are the channel's, and so one acknowledgement covers many.
             let channel = connection.create_channel().await.map_err(transient)?;
             let qos = channel.basic_qos(shared.settings.prefetch, BasicQosOptions::default());
@@ -91,11 +92,12 @@ impl Feed {
             let (queue, options) = (shared.names.partition(partition), BasicConsumeOptions::default());
             let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
             let consumer = consumer.await.map_err(transient)?.map(Some).chain(stream::iter([None]));
-            streams.push(consumer.map(move |arrival| (partition, arrival)).boxed());
-            partitions.push(Partition::new(channel));
+            streams.push(consumer.map(move |arrival| (at, arrival)).boxed());
+            partitions.push(Partition::new(partition, channel));
         }
         Ok(Self {
             shared,
+            shard,
             id: Uuid::now_v7(),
             publisher,
             partitions,
@@ -178,7 +180,7 @@ impl Feed {
         while let Some(Unreadable { partition, tag, properties, body, why }) = self.unreadable.front() {
             let (partition, tag) = (*partition, *tag);
             tracing::error!(
-                partition,
+                partition = self.partitions[partition].number,
                 why,
                 "a message that is not an event this build reads; it is a dead letter now"
             );
@@ -197,7 +199,8 @@ impl Feed {
             if self.partitions[partition].elsewhere != Elsewhere::ToAsk {
                 continue;
             }
-            let markers = (1..=steps).map(|step| self.publisher.marker(self.id, step, partition)).collect();
+            let number = self.partitions[partition].number;
+            let markers = (1..=steps).map(|step| self.publisher.marker(self.id, step, number)).collect();
             self.publisher.publish(markers).await?;
             let asked = Elsewhere::Asked((1..=steps).collect());
             self.partitions[partition].elsewhere = if steps == 0 { Elsewhere::Nothing } else { asked };
@@ -236,7 +239,8 @@ impl Feed {
             let step = self.parked.get(&event.tenant).map_or(1, |parked| parked.step);
             let history = self.partitions[*partition].held.get(tag).cloned().unwrap_or_default();
             let properties = message::expiring(message::event(event, &history, None), Duration::ZERO);
-            messages.push(self.publisher.retry(step, *partition, message::body(event)?, properties));
+            let number = self.partitions[*partition].number;
+            messages.push(self.publisher.retry(step, number, message::body(event)?, properties));
         }
         self.publisher.publish(messages).await?;
         for (partition, tag, event) in events {
@@ -275,7 +279,8 @@ impl Feed {
             Some(wait) => {
                 let step = history.failures as usize;
                 let properties = message::expiring(properties, wait);
-                let retry = self.publisher.retry(step, partition, message::body(event)?, properties);
+                let number = self.partitions[partition].number;
+                let retry = self.publisher.retry(step, number, message::body(event)?, properties);
                 self.publisher.publish(vec![retry]).await?;
                 let parked = Parked { behind: event.id, step, until: Instant::now() + wait * 2 + LATE };
                 self.parked.insert(event.tenant, parked);
@@ -299,7 +304,7 @@ impl Feed {
     async fn acknowledge(&mut self, partition: usize, tags: &[u64]) -> Result<(), PortError> {
         self.partitions[partition].acknowledge(tags).await?;
         let held: usize = self.partitions.iter().map(|partition| partition.held.len()).sum();
-        self.shared.unsettled.store(held as u64, Ordering::Relaxed);
+        self.shared.unsettled[self.shard].store(held as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -312,7 +317,7 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.shared.unsettled.store(0, Ordering::Relaxed);
+        self.shared.unsettled[self.shard].store(0, Ordering::Relaxed);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the ledger has not got: a barrier through the bus.
+//! What the ledger has not got of a shard: a barrier through the shard's part of the bus.
 //!
 //! A queue cannot be read back. So a rebuild publishes a message into every partition, and the feed answers it when
 //! everything before it is settled, retries included. Then the ledger has what was published before, but for the
@@ -11,7 +11,7 @@ use crate::ports::PortError;
 use crate::ports::bus::EventHistory;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
+use lapin::options::BasicConsumeOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 use std::collections::BTreeMap;
@@ -23,13 +23,26 @@ use uuid::Uuid;
 /// A feed that was ended forgets who asked it, so whoever was not answered asks again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-impl EventHistory for RabbitBus {
+/// Of one shard.
+struct History {
+    shared: Arc<Shared>,
+    shard: usize,
+}
+
+impl RabbitBus {
+    /// What the ledger has not got of the tenants of a shard.
+    pub fn history(&self, shard: usize) -> Arc<dyn EventHistory> {
+        Arc::new(History { shared: self.shared.clone(), shard })
+    }
+}
+
+impl EventHistory for History {
     fn unconfirmed(&self) -> BoxFuture<'_, Result<Vec<Arc<Event>>, PortError>> {
         async move {
             let shared = &self.shared;
             let connection = connect(&shared.settings, "rebuild").await?;
             topology::declare(&connection, shared).await?;
-            wait_for_the_ledger(&connection, shared).await?;
+            wait_for_the_ledger(&connection, shared, self.shard).await?;
             let letters = dead_letters::read(&connection, shared).await?;
             Ok(letters.into_iter().filter_map(|letter| letter.event).collect())
         }
@@ -37,19 +50,21 @@ impl EventHistory for RabbitBus {
     }
 }
 
-async fn wait_for_the_ledger(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
+async fn wait_for_the_ledger(
+    connection: &Connection,
+    shared: &Shared,
+    shard: usize,
+) -> Result<(), PortError> {
     let deadline = Instant::now() + shared.settings.catch_up_timeout;
     let channel = confirming(connection).await?;
-    let exclusive =
-        QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-    let replies =
-        channel.queue_declare("".into(), exclusive, FieldTable::default()).await.map_err(transient)?;
+    let replies = channel.queue_declare("".into(), topology::of_its_own(), FieldTable::default());
+    let replies = replies.await.map_err(transient)?;
     let replies = replies.name().as_str();
     let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
     let consumer = channel.basic_consume(replies.into(), "".into(), options, FieldTable::default());
     let mut consumer = consumer.await.map_err(transient)?;
     let asker = Uuid::now_v7();
-    let ids = (0..shared.names.partitions).map(|partition| (format!("{asker}.{partition}"), partition));
+    let ids = shared.partitions_of(shard).map(|partition| (format!("{asker}.{partition}"), partition));
     let mut open: BTreeMap<String, usize> = ids.collect();
     while !open.is_empty() {
         let now = Instant::now();

@@ -21,9 +21,13 @@ use tokio::time::{Instant, timeout};
 /// Between two looks at the queues.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// The writer. It belongs to the journal writer actor.
+/// Between two looks at whether the claim is free. Whoever hands a shard over frees it within moments.
+const KNOCK_EVERY: Duration = Duration::from_millis(100);
+
+/// The writer of a shard. It belongs to the shard's journal writer actor.
 pub struct Log {
     shared: Arc<Shared>,
+    shard: usize,
     number: u64,
     /// Gone once it was found broken: others may have written since, so this log is over.
     link: Option<Link>,
@@ -36,12 +40,12 @@ struct Link {
 }
 
 impl Log {
-    /// Opens a connection of its own, and only when the broker has closed that of the log before.
-    pub async fn open(shared: Arc<Shared>) -> Result<Self, PortError> {
-        let link = Link::open(&shared).await?;
+    /// Opens a connection of its own, and waits until the broker has closed that of the log before.
+    pub async fn open(shared: Arc<Shared>, shard: usize) -> Result<Self, PortError> {
+        let link = Link::open(&shared, shard).await?;
         let number = shared.logs.fetch_add(1, Ordering::Relaxed) + 1;
-        shared.writing.send_replace(number);
-        Ok(Self { number, shared, link: Some(link), next_look: Instant::now() })
+        shared.writing[shard].send_replace(number);
+        Ok(Self { number, shared, shard, link: Some(link), next_look: Instant::now() })
     }
 
     async fn append_batch(&mut self, batch: &[Arc<Event>]) -> Result<(), AppendError> {
@@ -87,10 +91,12 @@ impl Log {
             return Err(PortError::Transient("the connection to RabbitMQ is closed".into()));
         };
         let RabbitSettings { confirm_timeout, .. } = self.shared.settings;
-        let waiting = timeout(confirm_timeout, topology::waiting(&link.connection, &self.shared)).await;
+        let partitions = self.shared.partitions_of(self.shard);
+        let waiting = topology::waiting(&link.connection, &self.shared, partitions);
+        let waiting = timeout(confirm_timeout, waiting).await;
         let waiting = waiting.map_err(|_| PortError::Transient("RabbitMQ does not answer".into()))??;
         match waiting {
-            Some(waiting) => self.shared.waiting.store(waiting, Ordering::Relaxed),
+            Some(waiting) => self.shared.waiting[self.shard].store(waiting, Ordering::Relaxed),
             None => {
                 tracing::error!(
                     "a queue of the ledger is gone from RabbitMQ, with what was in it; declaring it again"
@@ -104,9 +110,9 @@ impl Log {
 }
 
 impl Link {
-    async fn open(shared: &Shared) -> Result<Self, PortError> {
-        let connection = connect(&shared.settings, "journal").await?;
-        lock_out_others(&connection, shared).await?;
+    async fn open(shared: &Shared, shard: usize) -> Result<Self, PortError> {
+        let connection = connect(&shared.settings, &format!("journal {shard}")).await?;
+        lock_out_others(&connection, shared, shard).await?;
         topology::declare(&connection, shared).await?;
         topology::check_partitions(&connection, shared).await?;
         let channel = confirming(&connection).await?;
@@ -118,26 +124,38 @@ impl Link {
     }
 }
 
-/// A log owns an exclusive queue on the connection that it publishes on: no other node has it, no other node writes,
-/// and the broker frees it only when it has closed the connection. So nothing that was still in the buffers of an
-/// earlier log, of this process or of a paused one, can become durable after somebody else has begun.
-async fn lock_out_others(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
-    let channel = connection.create_channel().await.map_err(transient)?;
-    let name = format!("{}blend.writer", shared.names.prefix);
+/// A log claims its shard: it owns an exclusive queue on the connection that it publishes on. No other node has it, no
+/// other node writes for the shard, and the broker frees it only when it has closed the connection. So nothing that was
+/// still in the buffers of an earlier log, of this process or of a paused one, can become durable after somebody else
+/// has begun.
+async fn lock_out_others(connection: &Connection, shared: &Shared, shard: usize) -> Result<(), PortError> {
+    let name = format!("{}blend.writer.{shard}", shared.names.prefix);
     let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    match channel.queue_declare(name.into(), options, FieldTable::default()).await {
-        Ok(_) => Ok(()),
-        Err(error) if code(&error) == Some(RESOURCE_LOCKED) => Err(PortError::Transient(
-            "another node has the installation, or RabbitMQ has not closed the connection before yet; standing by".into(),
-        )),
-        Err(error) => Err(transient(error)),
+    let mut told = false;
+    loop {
+        // An error closes the channel.
+        let channel = connection.create_channel().await.map_err(transient)?;
+        match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
+            Ok(_) => return Ok(()),
+            Err(error) if code(&error) == Some(RESOURCE_LOCKED) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::info!(
+                        shard,
+                        "waiting for the claim: another node has it, or RabbitMQ has not closed a connection yet"
+                    );
+                }
+                tokio::time::sleep(KNOCK_EVERY).await;
+            }
+            Err(error) => return Err(transient(error)),
+        }
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
         let number = self.number;
-        self.shared.writing.send_if_modified(|log| *log == number && std::mem::take(log) != 0);
+        self.shared.writing[self.shard].send_if_modified(|log| *log == number && std::mem::take(log) != 0);
+        self.shared.waiting[self.shard].store(0, Ordering::Relaxed);
     }
 }
 

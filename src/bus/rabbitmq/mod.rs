@@ -12,6 +12,7 @@ mod history;
 mod log;
 mod message;
 mod names;
+mod nodes;
 mod partition;
 mod publisher;
 mod topology;
@@ -56,7 +57,12 @@ pub struct RabbitSettings {
     pub confirm_timeout: Duration,
     /// How long a rebuild waits until the ledger has what was published before.
     pub catch_up_timeout: Duration,
-    /// Queues over which the tenants of the ledger group are spread. Changing it needs empty queues.
+    /// Parts of the installation, each written by one node at a time.
+    pub shards: usize,
+    /// Whether no other node may be there, because the ledger is a file of this one.
+    pub alone: bool,
+    /// Queues over which the tenants of the ledger group are spread, a multiple of `shards`. Changing it needs empty
+    /// queues.
     pub partitions: usize,
     /// What the queues are made of.
     pub queue_type: QueueType,
@@ -73,6 +79,8 @@ impl fmt::Debug for RabbitSettings {
             .field("prefetch", &self.prefetch)
             .field("confirm_timeout", &self.confirm_timeout)
             .field("catch_up_timeout", &self.catch_up_timeout)
+            .field("shards", &self.shards)
+            .field("alone", &self.alone)
             .field("partitions", &self.partitions)
             .field("queue_type", &self.queue_type)
             .field("retries", &self.retries)
@@ -91,28 +99,37 @@ struct Shared {
     settings: RabbitSettings,
     names: Names,
     clock: SharedClock,
-    /// The number of the log with which this process writes for the installation; 0 when it stands by.
-    writing: watch::Sender<u64>,
+    /// For each shard, the number of the log with which this process writes; 0 when it does not.
+    writing: Vec<watch::Sender<u64>>,
     /// Logs opened so far.
     logs: AtomicU64,
-    /// Messages that wait in the partitions, as of the last look.
-    waiting: AtomicU64,
-    /// Messages that this process's feed has and that are not settled.
-    unsettled: AtomicU64,
+    /// Messages that wait in each shard's partitions, as of the last look of this process's log of the shard.
+    waiting: Vec<AtomicU64>,
+    /// Messages that this process's feed of each shard has and that are not settled.
+    unsettled: Vec<AtomicU64>,
+}
+
+impl Shared {
+    /// The queues of a shard's tenants. A tenant's partition leaves the same remainder as its shard.
+    fn partitions_of(&self, shard: usize) -> impl Iterator<Item = usize> + use<> {
+        (shard..self.names.partitions).step_by(self.settings.shards)
+    }
 }
 
 impl RabbitBus {
     /// Connects to nothing yet.
     pub fn new(settings: RabbitSettings, clock: SharedClock) -> Self {
+        let shards = settings.shards;
+        let zeros = || (0..shards).map(|_| AtomicU64::new(0)).collect();
         let names = Names::new(&settings.prefix, settings.partitions, settings.retries.0.len());
         let shared = Shared {
             settings,
             names,
             clock,
-            writing: watch::Sender::new(0),
+            writing: (0..shards).map(|_| watch::Sender::new(0)).collect(),
             logs: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
-            unsettled: AtomicU64::new(0),
+            waiting: zeros(),
+            unsettled: zeros(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -124,18 +141,19 @@ impl RabbitBus {
         topology::check_partitions(&connection, &self.shared).await
     }
 
-    /// Opens writing ends. There is one at a time in the whole installation: a second one is refused while the first
-    /// is open, so of several nodes one sells and the others stand by.
-    pub fn log(&self) -> Open<Box<dyn EventLog>> {
+    /// Opens writing ends of a shard. There is one at a time in the whole installation: opening a second one waits
+    /// until the first is gone, so each shard is sold by one node.
+    pub fn log(&self, shard: usize) -> Open<Box<dyn EventLog>> {
         let shared = self.shared.clone();
         Arc::new(move || {
             let shared = shared.clone();
-            async move { Ok(Box::new(log::Log::open(shared).await?) as Box<dyn EventLog>) }.boxed()
+            async move { Ok(Box::new(log::Log::open(shared, shard).await?) as Box<dyn EventLog>) }.boxed()
         })
     }
 
-    /// Opens reading ends of a group. Of several, in whatever process, one is fed at a time and the others stand by.
-    pub fn feed(&self, group: &'static str) -> Open<Box<dyn EventFeed>> {
+    /// Opens reading ends of a group, for the tenants of a shard. Of several, in whatever process, one is fed at a time
+    /// and the others stand by.
+    pub fn feed(&self, group: &'static str, shard: usize) -> Open<Box<dyn EventFeed>> {
         let shared = self.shared.clone();
         Arc::new(move || {
             let shared = shared.clone();
@@ -143,18 +161,18 @@ impl RabbitBus {
                 if group != LEDGER_GROUP {
                     return Err(PortError::Permanent(format!("this bus has no consumer group {group:?}")));
                 }
-                Ok(Box::new(feed::Feed::open(shared).await?) as Box<dyn EventFeed>)
+                Ok(Box::new(feed::Feed::open(shared, shard).await?) as Box<dyn EventFeed>)
             }
             .boxed()
         })
     }
 
-    /// The same, but only while this process has the writer of the installation; a node that stands by waits. So what
-    /// a node sells it also books, and knows when it is booked.
-    pub fn feed_while_writing(&self, group: &'static str) -> Open<Box<dyn EventFeed>> {
-        let (bus, open) = (self.clone(), self.feed(group));
+    /// The same, but only while this process has the writer of the shard: what a node sells it also books, and knows
+    /// when it is booked.
+    pub fn feed_while_writing(&self, group: &'static str, shard: usize) -> Open<Box<dyn EventFeed>> {
+        let (bus, open) = (self.clone(), self.feed(group, shard));
         Arc::new(move || {
-            let (mut writing, opening) = (bus.shared.writing.subscribe(), open.clone());
+            let (mut writing, opening) = (bus.shared.writing[shard].subscribe(), open.clone());
             async move {
                 // An error means that the bus is gone, and with it whoever asks.
                 let log = writing.wait_for(|log| *log != 0).await.map(|log| *log).unwrap_or_default();
@@ -165,11 +183,11 @@ impl RabbitBus {
         })
     }
 
-    /// How many events the ledger group is behind, about: what waited at the broker at the writer's last upkeep, and
-    /// what this process's feed has in hand.
+    /// How many events the ledger group is behind, about, of the shards that this process has: what waited at the broker
+    /// at the last upkeep of their writers, and what their feeds have in hand.
     pub fn backlog(&self) -> u64 {
-        let (waiting, unsettled) = (&self.shared.waiting, &self.shared.unsettled);
-        waiting.load(Ordering::Relaxed) + unsettled.load(Ordering::Relaxed)
+        let counts = self.shared.waiting.iter().chain(&self.shared.unsettled);
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// The dead letters of the ledger group, oldest first; they stay where they are. One reader at a time: a second

@@ -35,6 +35,8 @@ pub enum Elsewhere {
 
 /// The state of a partition.
 pub struct Partition {
+    /// Which of the installation's.
+    pub number: usize,
     pub channel: Channel,
     /// Delivered and not settled, by delivery tag.
     pub held: BTreeMap<u64, History>,
@@ -45,8 +47,9 @@ pub struct Partition {
 }
 
 impl Partition {
-    pub fn new(channel: Channel) -> Self {
+    pub fn new(number: usize, channel: Channel) -> Self {
         Self {
+            number,
             channel,
             held: BTreeMap::new(),
             moved: HashSet::new(),

@@ -4,7 +4,7 @@ use super::connection::transient;
 use super::names::{DEAD_KEY, ledger_key, retry_key};
 use super::{QueueType, Shared};
 use crate::ports::PortError;
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 use std::time::Duration;
@@ -78,6 +78,46 @@ async fn nothing_left_in(channel: &Channel, queue: &str, partitions: usize) -> R
     }
 }
 
+/// A queue that only this connection has, and that goes with it.
+pub fn of_its_own() -> QueueDeclareOptions {
+    QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() }
+}
+
+/// Makes sure that a node which must be alone is, and that all nodes count shards alike: two that do not would both sell for a tenant, each under a claim of
+/// its own. The number is an argument of a queue, so the broker refuses another one. The queue goes when no node has
+/// consumed it for ten seconds, so that a chain that is stopped can be started with another number.
+pub async fn count_shards(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
+    const GONE_AFTER_MS: i32 = 10_000;
+    let channel = connection.create_channel().await.map_err(transient)?;
+    let (name, shards) = (format!("{}blend.shards", shared.names.prefix), shared.settings.shards);
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-expires".into(), AMQPValue::LongInt(GONE_AFTER_MS));
+    arguments
+        .insert("x-max-length".into(), AMQPValue::LongLongInt(i64::try_from(shards).unwrap_or(i64::MAX)));
+    let options = QueueDeclareOptions { exclusive: shared.settings.alone, ..QueueDeclareOptions::durable() };
+    match channel.queue_declare(name.as_str().into(), options, arguments).await {
+        Ok(_) => {}
+        Err(error) if code(&error) == Some(RESOURCE_LOCKED) => {
+            return Err(PortError::Transient(
+                "another node uses this broker, and the ledger of one of them is a file: give all of them the same \
+                 ledger.url"
+                    .into(),
+            ));
+        }
+        Err(error) if code(&error) == Some(PRECONDITION_FAILED) => {
+            return Err(PortError::Permanent(format!(
+                "another node of this installation runs with an engine.shards that is not {shards}: give all nodes the \
+                 same, and change it only while all of them are stopped"
+            )));
+        }
+        Err(error) => return Err(transient(error)),
+    }
+    let consumer =
+        channel.basic_consume(name.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
+    // Dropping it does not end it: it lasts as long as the connection, which is all it is for.
+    consumer.await.map(drop).map_err(transient)
+}
+
 struct Declarer<'a> {
     connection: &'a Connection,
     channel: Channel,
@@ -117,11 +157,15 @@ impl Declarer<'_> {
     }
 }
 
-/// Messages that wait in the partitions; `None` when one of them is not there.
-pub async fn waiting(connection: &Connection, shared: &Shared) -> Result<Option<u64>, PortError> {
+/// Messages that wait in these partitions; `None` when one of them is not there.
+pub async fn waiting(
+    connection: &Connection,
+    shared: &Shared,
+    partitions: impl Iterator<Item = usize>,
+) -> Result<Option<u64>, PortError> {
     let channel = connection.create_channel().await.map_err(transient)?;
     let mut waiting = 0;
-    for partition in 0..shared.names.partitions {
+    for partition in partitions {
         let name = shared.names.partition(partition).into();
         match channel.queue_declare(name, passive(), FieldTable::default()).await {
             Ok(queue) => waiting += u64::from(queue.message_count()),

@@ -1,4 +1,4 @@
-//! A feed that ends when this process loses the writer of the installation.
+//! A feed that ends when this process loses the writer of its shard.
 
 use crate::ports::PortError;
 use crate::ports::bus::{Delivery, EventFeed, Rejection};
@@ -21,7 +21,7 @@ impl EventFeed for WhileWriting {
             tokio::select! {
                 biased;
                 _ = self.writing.wait_for(|now| *now != log) => {
-                    Err(PortError::Transient("this node does not have the installation any more".into()))
+                    Err(PortError::Transient("this node does not have the shard any more".into()))
                 }
                 next = self.feed.next(max) => next,
             }

@@ -1,6 +1,7 @@
 //! `/api/v1/admin`: tenants and their catalogues, for whoever runs the installation.
 
 use super::super::{ApiError, Permission, Request, Response, Role};
+use super::cluster::Place;
 use super::denied::{answered, ask_error};
 use super::{Api, caller};
 use crate::actors::reservation::{Caller, NewTenant};
@@ -10,14 +11,15 @@ use crate::domain::tenant::{Location, LocationKind, Tenant};
 use crate::domain::time::Timestamp;
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 use uuid::Uuid;
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct TenantAnswer<'a> {
     id: TenantId,
-    nombre: &'a str,
-    rubro: &'a str,
+    nombre: Cow<'a, str>,
+    rubro: Cow<'a, str>,
     is_active: bool,
     created_at: Timestamp,
 }
@@ -25,8 +27,8 @@ struct TenantAnswer<'a> {
 fn tenant_answer(tenant: &Tenant) -> TenantAnswer<'_> {
     TenantAnswer {
         id: tenant.id,
-        nombre: &tenant.name,
-        rubro: &tenant.trade,
+        nombre: Cow::Borrowed(&tenant.name),
+        rubro: Cow::Borrowed(&tenant.trade),
         is_active: tenant.active,
         created_at: tenant.created_at,
     }
@@ -48,8 +50,25 @@ pub(super) fn super_admin(api: &Api, request: &Request) -> Result<Caller, ApiErr
 pub async fn list_tenants(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
     super_admin(&api, &request)?;
     let tenants = api.shards.tenants().await.map_err(ask_error)?;
-    Response::ok(&tenants.iter().map(tenant_answer).collect::<Vec<_>>())
+    let mut rows: Vec<_> = tenants.iter().map(tenant_answer).collect();
+    let elsewhere = match &api.cluster {
+        Some(cluster) => cluster.ask_others(&request).await?,
+        None => Vec::new(),
+    };
+    for answer in &elsewhere {
+        let more: Vec<TenantAnswer<'_>> = answer
+            .json()
+            .map_err(|error| ApiError::internal().caused_by(format_args!("another node: {error}")))?;
+        rows.extend(more);
+    }
+    rows.sort_by_key(|row| row.id);
+    // One that is on its way from node to node is told of by both.
+    rows.dedup_by_key(|row| row.id);
+    Response::ok(&rows)
 }
+
+/// Ids to try until one is of a shard that is here; of a few shards, even one of 64 comes soon.
+const TRIES: usize = 10_000;
 
 #[derive(Deserialize)]
 struct NewTenantBody {
@@ -61,9 +80,23 @@ struct NewTenantBody {
 /// `POST /admin/tiendas`: with the default location that every tenant has from its first moment.
 pub async fn create_tenant(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
     let caller = super_admin(&api, &request)?;
+    let request = match &api.cluster {
+        Some(cluster) => match cluster.place_anywhere(request).await? {
+            Place::Here(request) => *request,
+            Place::Answered(response) => return Ok(response),
+        },
+        None => request,
+    };
     let body: NewTenantBody = request.json()?;
-    let new = new_tenant(&body.nombre, &body.rubro, api.ops.clock.now())
-        .map_err(|(field, rule)| ApiError::field(field, "largo", rule))?;
+    let make = || new_tenant(&body.nombre, &body.rubro, api.ops.clock.now());
+    let mut new = make().map_err(|(field, rule)| ApiError::field(field, "largo", rule))?;
+    // It begins at this node; an id says which shard it is.
+    for _ in 0..TRIES {
+        if api.shards.is_here(new.tenant.id) {
+            break;
+        }
+        new = make().map_err(|(field, rule)| ApiError::field(field, "largo", rule))?;
+    }
     let tenant = answered(api.shards.create_tenant(new, caller).await)?;
     Response::ok(&tenant_answer(&tenant))
 }

@@ -26,7 +26,8 @@ pub fn ask_error(error: AskError) -> ApiError {
     }
 }
 
-fn unknown_outcome() -> ApiError {
+/// It may have been done or not.
+pub fn unknown_outcome() -> ApiError {
     ApiError::unavailable(
         "resultado_desconocido",
         "No se sabe si la operación se registró: repita el pedido con la misma Idempotency-Key, no se venderá dos veces",
@@ -63,6 +64,7 @@ pub fn denied(denied: Denied) -> ApiError {
             "La entrega no se puede registrar",
         )
         .with_details(json!({ "motivo": why })),
+        Denied::Elsewhere => elsewhere(),
         Denied::ChangeUnderWay => ApiError::conflict(
             "cambio_en_curso",
             "Hay otro cambio del catálogo en curso: reintente en un momento",
@@ -106,6 +108,12 @@ pub fn not_done(error: NotDone) -> ApiError {
         .with_details(json!({ "motivo": why })),
         NotDone::Port(error) => denied(Denied::Port(error)),
     }
+}
+
+/// Nothing was done: the tenant's shard is at another node. Said to nodes that forward, never to a till.
+pub fn elsewhere() -> ApiError {
+    ApiError::new(StatusCode::MISDIRECTED_REQUEST, "en_otro_nodo", "La tienda está en otro nodo")
+        .with_retry_after(1)
 }
 
 fn short(lines: &[ShortLine]) -> ApiError {

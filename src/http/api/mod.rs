@@ -1,6 +1,7 @@
 //! The public API, one file per resource. A handler reads the request, asks an actor, and maps the answer.
 
 mod admin;
+mod cluster;
 mod denied;
 mod descartados;
 mod integraciones;
@@ -13,6 +14,7 @@ mod webhooks;
 mod wire;
 
 pub use admin::new_tenant;
+pub use cluster::Cluster;
 pub use ops::{LiveBoard, Ops};
 
 use super::{ApiError, Authenticator, Permission, Principal, Request, Response, Routes};
@@ -20,6 +22,7 @@ use crate::actors::channels::Channels;
 use crate::actors::legacy_poller::Pollers;
 use crate::actors::reservation::{Caller, Shards};
 use crate::domain::ids::TenantId;
+use cluster::{Place, Whose};
 use hyper::header::AUTHORIZATION;
 use std::future::Future;
 use std::sync::Arc;
@@ -32,6 +35,8 @@ pub struct Api {
     pub channels: Channels,
     /// The pollers of old ERPs.
     pub pollers: Pollers,
+    /// The other nodes, where there may be some.
+    pub cluster: Option<Cluster>,
     /// Who is calling.
     pub authenticator: Authenticator,
     /// What operators look at.
@@ -70,15 +75,15 @@ fn caller(principal: &Principal, request: &Request) -> Caller {
 pub fn routes(api: Arc<Api>) -> Routes {
     let max_import_bytes = api.max_import_bytes;
     Routes::new()
-        .post("/api/v1/ventas/checkout", with(&api, ventas::checkout))
-        .get("/api/v1/ventas/{id}", with(&api, ventas::show))
-        .post("/api/v1/ventas/{id}/anular", with(&api, ventas::void))
-        .get("/api/v1/ventas/scan/{codigo}", with(&api, productos::scan))
-        .get("/api/v1/productos", with(&api, productos::list))
-        .get("/api/v1/productos/scan/{codigo}", with(&api, productos::scan))
-        .get("/api/v1/productos/locations", with(&api, stock::locations))
-        .get("/api/v1/stock/locations", with(&api, stock::locations))
-        .get("/api/v1/stock/{producto_id}", with(&api, stock::show))
+        .post("/api/v1/ventas/checkout", of_tenant(&api, Whose::Token, ventas::checkout))
+        .get("/api/v1/ventas/{id}", of_tenant(&api, Whose::Token, ventas::show))
+        .post("/api/v1/ventas/{id}/anular", of_tenant(&api, Whose::Token, ventas::void))
+        .get("/api/v1/ventas/scan/{codigo}", of_tenant(&api, Whose::Token, productos::scan))
+        .get("/api/v1/productos", of_tenant(&api, Whose::Token, productos::list))
+        .get("/api/v1/productos/scan/{codigo}", of_tenant(&api, Whose::Token, productos::scan))
+        .get("/api/v1/productos/locations", of_tenant(&api, Whose::Token, stock::locations))
+        .get("/api/v1/stock/locations", of_tenant(&api, Whose::Token, stock::locations))
+        .get("/api/v1/stock/{producto_id}", of_tenant(&api, Whose::Token, stock::show))
         .get("/api/v1/integraciones", with(&api, integraciones::list))
         .post("/api/v1/integraciones", with(&api, integraciones::create))
         .post("/api/v1/integraciones/shopify/instalar", with(&api, integraciones::install))
@@ -94,18 +99,18 @@ pub fn routes(api: Arc<Api>) -> Routes {
         .post("/api/v1/integraciones/{id}/corregir_diferencias", with(&api, integraciones::push_ours))
         .post("/api/v1/webhooks/meli", with(&api, webhooks::meli))
         .post("/api/v1/webhooks/shopify/{id}", with(&api, webhooks::shopify))
-        .post("/api/v1/cache/warmup", with(&api, stock::warm_up))
-        .post("/api/v1/sync/legacy", with(&api, legacy::push))
-        .get("/api/v1/sync/legacy", with(&api, legacy::status))
+        .post("/api/v1/cache/warmup", of_tenant(&api, Whose::Token, stock::warm_up))
+        .post("/api/v1/sync/legacy", of_tenant(&api, Whose::Token, legacy::push))
+        .get("/api/v1/sync/legacy", of_tenant(&api, Whose::Token, legacy::status))
         .post("/api/v1/sync/legacy/run", with(&api, legacy::run))
-        .get("/api/v1/sync/legacy/retenidos", with(&api, legacy::held))
-        .post("/api/v1/sync/legacy/retenidos", with(&api, legacy::decide))
+        .get("/api/v1/sync/legacy/retenidos", of_tenant(&api, Whose::Token, legacy::held))
+        .post("/api/v1/sync/legacy/retenidos", of_tenant(&api, Whose::Token, legacy::decide))
         .get("/api/v1/admin/tiendas", with(&api, admin::list_tenants))
         .post("/api/v1/admin/tiendas", with(&api, admin::create_tenant))
-        .post("/api/v1/admin/tiendas/{id}/catalogo", with(&api, admin::import))
+        .post("/api/v1/admin/tiendas/{id}/catalogo", of_tenant(&api, Whose::Path, admin::import))
         .body_limit(max_import_bytes)
-        .get("/api/v1/admin/tiendas/{id}/existencias", with(&api, admin::snapshot))
-        .post("/api/v1/admin/tiendas/{id}/cache/warmup", with(&api, admin::warm_up))
+        .get("/api/v1/admin/tiendas/{id}/existencias", of_tenant(&api, Whose::Path, admin::snapshot))
+        .post("/api/v1/admin/tiendas/{id}/cache/warmup", of_tenant(&api, Whose::Path, admin::warm_up))
         .get("/api/v1/admin/descartados", with(&api, descartados::list))
         .post("/api/v1/admin/descartados/reprocesar", with(&api, descartados::replay))
         .get("/api/v1/openapi.json", with(&api, ops::openapi))
@@ -119,6 +124,34 @@ pub fn routes(api: Arc<Api>) -> Routes {
         .get("/", with(&api, ops::page))
         .get("/app.js", with(&api, ops::script))
         .get("/style.css", with(&api, ops::style))
+}
+
+/// The same for a handler that asks a tenant's shard: it runs at the node that has the shard.
+fn of_tenant<F, Fut>(
+    api: &Arc<Api>,
+    whose: Whose,
+    handler: F,
+) -> impl Fn(Request) -> futures_util::future::BoxFuture<'static, Result<Response, ApiError>>
++ Send
++ Sync
++ use<F, Fut>
+where
+    F: Fn(Arc<Api>, Request) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Response, ApiError>> + Send + 'static,
+{
+    with(api, move |api: Arc<Api>, request: Request| {
+        let handler = handler.clone();
+        async move {
+            let tenant = api.cluster.as_ref().and_then(|_| whose.tenant(&api, &request));
+            let (Some(cluster), Some(tenant)) = (&api.cluster, tenant) else {
+                return handler(api, request).await;
+            };
+            match cluster.place(tenant, whose, request).await? {
+                Place::Here(request) => handler(api, *request).await,
+                Place::Answered(response) => Ok(response),
+            }
+        }
+    })
 }
 
 /// Gives a handler the API's state.

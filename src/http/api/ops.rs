@@ -157,7 +157,8 @@ pub async fn ready(api: Arc<Api>, _request: Request) -> Result<Response, ApiErro
     for actor in api.ops.registry.report() {
         // A shard that rebuilds itself holds its queue: callers wait a moment, they are not turned away.
         let runs = matches!(actor.state, ActorState::Running);
-        all_run &= runs;
+        // Where there are other nodes, what counts is that somebody has each shard, see below.
+        all_run &= runs || (api.cluster.is_some() && actor.parent.as_deref().is_some_and(is_shard));
         // The ledger writer of a database that is away waits for it; selling goes on.
         let waits = actor.observed["waiting"] == true;
         all_well &= !waits;
@@ -172,6 +173,12 @@ pub async fn ready(api: Arc<Api>, _request: Request) -> Result<Response, ApiErro
         all_well &= closed;
         checks.insert(format!("circuit_{name}"), json!({ "ok": closed, "state": state }));
     }
+    if let Some(cluster) = &api.cluster {
+        let missing = cluster.ownerless();
+        all_run &= cluster.is_anybody_there();
+        all_well &= missing.is_empty();
+        checks.insert("shards".into(), json!({ "ok": missing.is_empty(), "without_a_node": missing }));
+    }
     checks.insert("ledger_lag".into(), json!({ "ok": true, "events": (api.ops.ledger_lag)() }));
     if !all_run {
         let error = ApiError::unavailable("no_lista", "No todos los actores están en marcha", 1);
@@ -180,6 +187,11 @@ pub async fn ready(api: Arc<Api>, _request: Request) -> Result<Response, ApiErro
     // Neither damage that was found and reported nor a ledger that is behind stops the shop.
     let word = if all_well { "ready" } else { "degraded" };
     Response::ok(&json!({ "status": word, "timestamp": api.ops.clock.now(), "checks": checks }))
+}
+
+/// Whether this is the supervisor of a shard that moves from node to node.
+fn is_shard(supervisor: &str) -> bool {
+    supervisor.strip_prefix("shard-").is_some()
 }
 
 /// `GET /metrics`

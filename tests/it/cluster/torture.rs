@@ -175,24 +175,19 @@ impl Chain {
         }
     }
 
-    /// Waits until nodes sell and what they sold is in the ledger; one of them.
+    /// Waits until both nodes sell and what they sold is in the ledger; one of them.
     async fn settled(&self) -> &Blend {
-        eventually("a node sells and the ledger has caught up", async || {
-            let mut selling = None;
-            for (server, blend) in &self.nodes {
+        for (server, _) in &self.nodes {
+            eventually("a node sells and its ledger has caught up", async || {
                 let stranger = Api::anonymous(&server.url());
                 // It may be about to listen.
                 let ready = stranger.send(Method::GET, "/ready", &[], "").await.ok()?;
-                let lag = &ready.json["checks"]["ledger_lag"]["events"];
-                match (ready.status, lag == 0) {
-                    (200, true) => selling = Some(blend),
-                    (200, false) => return None,
-                    _ => {}
-                }
-            }
-            selling
-        })
-        .await
+                let has_caught_up = ready.json["checks"]["ledger_lag"]["events"] == 0;
+                (ready.status == 200 && has_caught_up).then_some(())
+            })
+            .await;
+        }
+        &self.nodes[0].1
     }
 }
 

@@ -1,7 +1,7 @@
 //! Each of the servers slow, standing still, or cut off: what the till gets, what operators see, and that it heals
 //! alone.
 
-use super::{POSTGRES, RABBITMQ, REDIS, Servers, Way};
+use super::{POSTGRES, RABBITMQ, REDIS, Servers, Way, ledger_waits};
 use crate::support::api::Api;
 use crate::support::eventually;
 use crate::support::proxy::Weather;
@@ -70,7 +70,7 @@ async fn is_seen(shop: &Shop, seen: &Seen, log_before: usize) -> bool {
         Seen::Nothing => ready(shop).await.1["status"] == "ready",
         Seen::LedgerWaits => {
             let (status, json) = ready(shop).await;
-            status == 200 && json["status"] == "degraded" && json["checks"]["ledger"]["ok"] == false
+            status == 200 && json["status"] == "degraded" && ledger_waits(&json)
         }
         Seen::NotReady => ready(shop).await.0 == 503,
         Seen::Logged(word) => shop.server.stderr()[log_before..].contains(word),

@@ -136,7 +136,7 @@ impl Blend {
         Server::start(command, self.scratch("server.log")).await
     }
 
-    /// Serves beside another node, which sells; this one says where it listens only once it sells itself.
+    /// Serves, and is not waited for: it says where it listens only once every shard has a node.
     pub async fn stand_by(&self) -> Server {
         self.serve_at(&format!("127.0.0.1:{}", crate::servers::free_port())).await
     }

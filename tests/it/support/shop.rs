@@ -144,13 +144,6 @@ impl Shop {
         self.till = self.caller(Role::Cajero);
     }
 
-    /// Goes on at another node; the one before is handed out.
-    pub fn move_to(&mut self, blend: Blend, server: Server) -> (Blend, Server) {
-        let before = (std::mem::replace(&mut self.blend, blend), std::mem::replace(&mut self.server, server));
-        self.till = self.caller(Role::Cajero);
-        before
-    }
-
     /// Ends the server in order and starts it again.
     pub async fn restart(&mut self) {
         self.server.signal("TERM");

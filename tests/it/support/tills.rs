@@ -1,6 +1,6 @@
 //! Many tills at work at once, each remembering exactly what it was told.
 
-use super::api::{CHECKOUT, IDEMPOTENCY_KEY};
+use super::api::{Api, CHECKOUT, IDEMPOTENCY_KEY};
 use super::ledger::Books;
 use super::shop::Shop;
 use super::{PATIENCE, eventually};
@@ -42,8 +42,13 @@ impl Tills {
     /// Sells at so many tills at once until told to stop. A till whose connection breaks stops by itself: its server
     /// is gone.
     pub async fn sell(&self, shop: &Shop, tills: usize) {
+        self.sell_at(shop, &[&shop.till], tills).await;
+    }
+
+    /// The same, with so many tills at each of several nodes.
+    pub async fn sell_at(&self, shop: &Shop, nodes: &[&Api], tills: usize) {
         self.stop.set(false);
-        join_all((0..tills).map(|_| self.one_till(shop))).await;
+        join_all(nodes.iter().flat_map(|node| (0..tills).map(|_| self.one_till(shop, node)))).await;
     }
 
     /// Lets every till finish what it is at.
@@ -51,8 +56,8 @@ impl Tills {
         self.stop.set(true);
     }
 
-    async fn one_till(&self, shop: &Shop) {
-        let mut connection = shop.till.connection();
+    async fn one_till(&self, shop: &Shop, node: &Api) {
+        let mut connection = node.connection();
         while !self.stop.get() {
             let attempt = self.next(shop);
             match ask(&mut connection, shop, &attempt).await {
@@ -128,6 +133,11 @@ impl Tills {
     /// How often an answer with this code decided nothing.
     pub fn refusals(&self, code: &str) -> u64 {
         self.refusals.borrow().get(code).copied().unwrap_or_default()
+    }
+
+    /// How many requests got no answer that decides.
+    pub fn open(&self) -> usize {
+        self.open.borrow().len()
     }
 
     /// Forgets the requests without a definite answer: nobody asks for them again. What became of them, the books

@@ -1,7 +1,9 @@
 //! The broker dies or freezes.
 
 use super::*;
-use crate::domain::ids::EventId;
+use crate::domain::ids::{EventId, NodeId};
+use crate::domain::nodes::Roll;
+use crate::domain::tenant::shard_of;
 use crate::ports::bus::AppendError;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -46,7 +48,7 @@ async fn keep_publishing(bus: &RabbitBus, fates: &Fates, over: &Cell<bool>) {
 /// As the ledger writer does it: any error ends the feed.
 async fn keep_consuming(bus: &RabbitBus, fates: &Fates) {
     loop {
-        let Ok(mut feed) = (bus.feed(LEDGER_GROUP))().await else {
+        let Ok(mut feed) = (bus.feed(LEDGER_GROUP, 0))().await else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
@@ -155,16 +157,13 @@ async fn d27_what_is_in_doubt_is_decided_when_the_next_log_is_open() {
     server.freeze();
     let error = first.append(&appended[1..2]).await.unwrap_err();
     assert!(matches!(error, AppendError::InDoubt(_)), "{error}");
-    let (opened, ()) = tokio::join!((bus.log())(), async { server.thaw() });
+    server.thaw();
+    let mut second = log(&bus).await;
     drop(first);
-    let mut second = match opened {
-        Ok(second) => second,
-        Err(_) => log(&bus).await,
-    };
     second.append(&appended[2..]).await.unwrap();
     // As long as a log's connection may have something on its way, no other opens.
-    let error = (bus.log())().await.map(drop).unwrap_err();
-    assert!(error.is_transient() && error.to_string().contains("standing by"), "{error}");
+    let opened = tokio::time::timeout(Duration::from_millis(500), (bus.log(0))()).await;
+    assert!(opened.is_err(), "another one is open already");
     // So what is in doubt comes before what the next log recorded, or never.
     let mut feed = feed(&bus).await;
     let mut came = Vec::new();
@@ -196,7 +195,7 @@ async fn a_log_whose_broker_is_gone_is_lost_and_the_next_one_goes_on_when_it_is_
     assert!(log.is_lost() && log.append(&appended[1..]).await.is_err(), "others may have written meanwhile");
     let again = async {
         loop {
-            match (bus.log())().await {
+            match (bus.log(0))().await {
                 Ok(mut next) => break next.append(&appended[1..]).await.unwrap(),
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -213,22 +212,18 @@ async fn of_two_nodes_one_writes_and_only_that_one_is_fed() {
     let mut shop = Shop::new(1);
     let appended = sales(&mut shop, 2);
     let mut log = log(&here).await;
-    let error = (there.log())().await.map(drop).unwrap_err();
-    assert!(error.is_transient() && error.to_string().contains("another node"), "{error}");
-    let mut feed = (here.feed_while_writing(LEDGER_GROUP))().await.unwrap();
+    let waiting = there.clone();
+    let claiming = tokio::spawn(async move { (waiting.log(0))().await });
+    let mut feed = (here.feed_while_writing(LEDGER_GROUP, 0))().await.unwrap();
     log.append(&appended[..1]).await.unwrap();
     let held = feed.next(10).await.unwrap();
     assert_eq!(held.len(), 1);
     // The other one waits until it writes itself.
-    let (open, waiting) = (there.feed_while_writing(LEDGER_GROUP), there.clone());
+    let open = there.feed_while_writing(LEDGER_GROUP, 0);
     let opening = tokio::spawn(async move { open().await });
+    assert!(!claiming.is_finished() && !opening.is_finished());
     drop(log);
-    let mut next = loop {
-        match (waiting.log())().await {
-            Ok(log) => break log,
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    };
+    let mut next = claiming.await.unwrap().unwrap();
     assert!(feed.next(10).await.is_err(), "it is not its turn any more");
     drop(feed);
     next.append(&appended[1..]).await.unwrap();
@@ -238,4 +233,68 @@ async fn of_two_nodes_one_writes_and_only_that_one_is_fed() {
         came.extend(other.next(10).await.unwrap().iter().map(|delivery| delivery.event.sequence));
     }
     assert_eq!(came, [1, 2], "what was not done comes again, in order");
+}
+
+/// Each shard has a claim, partitions and a barrier of its own: what one node does not do for its shard holds nobody up
+/// elsewhere.
+#[tokio::test]
+async fn two_nodes_write_side_by_side_each_for_its_shard() {
+    let server = RabbitMq::start().await;
+    let two = || RabbitSettings { shards: 2, partitions: 4, ..settings(server.url(), "") };
+    let nodes = [bus(two()), bus(two())];
+    // A shop of each shard.
+    let mut shops = [0, 1].map(|shard| {
+        loop {
+            let shop = Shop::new(1);
+            if shard_of(shop.tenant.id, 2) == shard {
+                break shop;
+            }
+        }
+    });
+    let mut logs = Vec::new();
+    for (shard, node) in nodes.iter().enumerate() {
+        logs.push((node.log(shard))().await.unwrap());
+    }
+    let sold = shops.each_mut().map(|shop| sales(shop, 3));
+    for (log, sold) in logs.iter_mut().zip(&sold) {
+        log.append(sold).await.unwrap();
+    }
+    // Nobody reads for the other shard, and this one's barrier is passed all the same.
+    let mut first = (nodes[0].feed_while_writing(LEDGER_GROUP, 0))().await.unwrap();
+    let history = nodes[0].history(0);
+    let caught_up = tokio::spawn(async move { history.unconfirmed().await });
+    let mut came = Vec::new();
+    while !caught_up.is_finished() {
+        tokio::select! {
+            fed = first.next(10) => {
+                let fed = fed.unwrap();
+                first.done(&fed).await.unwrap();
+                came.extend(fed.into_iter().map(|delivery| delivery.event));
+            }
+            () = tokio::time::sleep(Duration::from_millis(10)) => {}
+        }
+    }
+    assert!(caught_up.await.unwrap().unwrap().is_empty());
+    assert_eq!(came, sold[0]);
+    let mut second = (nodes[1].feed_while_writing(LEDGER_GROUP, 1))().await.unwrap();
+    assert_eq!(contract::take(&mut second, 3).await, sold[1]);
+}
+
+#[tokio::test]
+async fn nodes_that_count_shards_differently_are_refused() {
+    let server = RabbitMq::start().await;
+    let with = |shards| bus(RabbitSettings { shards, partitions: 4, ..settings(server.url(), "") });
+    let (two, four) = (with(2), with(4));
+    let first = (two.assembly())().await.unwrap();
+    let again = (two.assembly())().await.unwrap();
+    let error = (four.assembly())().await.map(drop).unwrap_err();
+    assert!(!error.is_transient() && error.to_string().contains("engine.shards"), "{error}");
+    let alone = bus(RabbitSettings { alone: true, shards: 2, ..settings(server.url(), "") });
+    let error = (alone.assembly())().await.map(drop).unwrap_err();
+    assert!(error.to_string().contains("ledger.url"), "{error}");
+    // Everybody hears everybody.
+    let node = NodeId(uuid::Uuid::from_u128(1));
+    let said = Roll::new(node, "here:80".into(), 2).announcement().clone();
+    first.say(&said).await.unwrap();
+    assert_eq!((first.hear().await.unwrap(), again.hear().await.unwrap()), (said.clone(), said));
 }

@@ -139,7 +139,9 @@ async fn of_two_feeds_one_stands_by_and_takes_over() {
     more_done.unwrap();
     assert!(silent.is_err(), "both feeds are active");
     // The asker is in one process and the feed in another; the standby takes over with the question open.
-    let ask = async || tokio::time::timeout(LONG, there.unconfirmed()).await.expect("no answer").unwrap();
+    let ask = async || {
+        tokio::time::timeout(LONG, there.history(0).unconfirmed()).await.expect("no answer").unwrap()
+    };
     let history = async { tokio::join!(ask(), ask(), ask()) };
     let take_over = async {
         drop(active);
@@ -169,7 +171,7 @@ async fn a_rebuild_that_nobody_answers_ends_and_leaves_nothing_behind() {
     let wait = Duration::from_millis(300);
     let bus = bus(RabbitSettings { catch_up_timeout: wait, ..settings(server.url(), "") });
     for _ in 0..3 {
-        let error = bus.unconfirmed().await.unwrap_err();
+        let error = bus.history(0).unconfirmed().await.unwrap_err();
         assert!(
             error.is_transient() && error.to_string().contains("the ledger has not caught up"),
             "{error}"
@@ -177,7 +179,7 @@ async fn a_rebuild_that_nobody_answers_ends_and_leaves_nothing_behind() {
     }
     let connection = outsider(&bus).await;
     let emptied = async {
-        while topology::waiting(&connection, &bus.shared).await.unwrap() != Some(0) {
+        while topology::waiting(&connection, &bus.shared, 0..2).await.unwrap() != Some(0) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -194,8 +196,9 @@ async fn until_rebuilt(bus: &RabbitBus, ledger: &mut Box<dyn EventFeed>) -> (Vec
             ledger.done(&deliveries).await.unwrap();
         }
     };
+    let history = bus.history(0);
     let letters = tokio::select! {
-        letters = tokio::time::timeout(LONG, bus.unconfirmed()) => letters.expect("no answer").unwrap(),
+        letters = tokio::time::timeout(LONG, history.unconfirmed()) => letters.expect("no answer").unwrap(),
         () = write => unreachable!("a ledger never ends"),
     };
     (written, letters)
@@ -240,7 +243,8 @@ async fn a_rebuild_is_not_answered_before_what_is_in_hand() {
     assert_eq!(until_rebuilt(&bus, &mut ledger).await, (Vec::new(), Vec::new()));
     log(&bus).await.append(&sales(&mut shop, 5)).await.unwrap();
     let held = contract::hold(&mut ledger, 5).await;
-    let rebuild = tokio::time::timeout(LONG, bus.unconfirmed());
+    let history = bus.history(0);
+    let rebuild = tokio::time::timeout(LONG, history.unconfirmed());
     tokio::pin!(rebuild);
     for done in 0..5 {
         // The question is there and the ledger listens.

@@ -24,6 +24,8 @@ fn settings(url: String, prefix: &str) -> RabbitSettings {
         prefetch: 500,
         confirm_timeout: Duration::from_secs(3),
         catch_up_timeout: Duration::from_secs(20),
+        shards: 1,
+        alone: false,
         partitions: 2,
         queue_type: QueueType::Quorum,
         retries: RetrySchedule([50, 100].map(Duration::from_millis).to_vec()),
@@ -43,7 +45,7 @@ async fn log(bus: &RabbitBus) -> Box<dyn EventLog> {
 async fn feed(bus: &RabbitBus) -> Box<dyn EventFeed> {
     let opening = async {
         loop {
-            match (bus.feed(LEDGER_GROUP))().await {
+            match (bus.feed(LEDGER_GROUP, 0))().await {
                 Ok(feed) => return feed,
                 Err(error) => assert!(error.is_transient(), "{error}"),
             }
@@ -65,15 +67,15 @@ async fn outsider(bus: &RabbitBus) -> lapin::Connection {
 
 impl contract::Home for RabbitBus {
     fn log(&self) -> Open<Box<dyn EventLog>> {
-        Self::log(self)
+        Self::log(self, 0)
     }
 
     fn feed(&self) -> Open<Box<dyn EventFeed>> {
-        Self::feed(self, LEDGER_GROUP)
+        Self::feed(self, LEDGER_GROUP, 0)
     }
 
     fn history(&self) -> Arc<dyn EventHistory> {
-        Arc::new(self.clone())
+        Self::history(self, 0)
     }
 
     /// They come by themselves, soon.
