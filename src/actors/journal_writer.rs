@@ -160,8 +160,9 @@ impl JournalWriter {
         self.fail_broken_lanes();
         let (batch, replies) = self.next_group();
         if batch.is_empty() {
+            let arrived = log.has_arrived();
             self.log = Some(log);
-            self.answer(replies, &Ok(()));
+            self.answer(replies, &Ok(()), arrived);
             return;
         }
         let commit = async move {
@@ -220,14 +221,14 @@ impl JournalWriter {
                 tracing::error!(%error, events = commit.events, "journal append failed");
             }
         }
-        self.answer(commit.replies, &commit.result);
+        self.answer(commit.replies, &commit.result, commit.log.has_arrived());
         if let Err(AppendError::InDoubt(why)) = commit.result {
             return Err(Fault::new(why));
         }
         self.take_back(commit.log)
     }
 
-    fn answer(&self, replies: Vec<Waiting>, result: &Result<(), AppendError>) {
+    fn answer(&self, replies: Vec<Waiting>, result: &Result<(), AppendError>, arrived: bool) {
         for reply in replies {
             match reply {
                 Waiting::Append(reply, lane) => {
@@ -238,7 +239,10 @@ impl JournalWriter {
                     reply.send(result.clone().map_err(NotAppended::Failed));
                 }
                 // Dropped, it tells the asker to ask again: only the next log knows what came of the append before it.
-                Waiting::Barrier(reply) if matches!(result, Err(AppendError::InDoubt(_))) => drop(reply),
+                // The same while an event waits to get to where the asker would look for it.
+                Waiting::Barrier(reply) if !arrived || matches!(result, Err(AppendError::InDoubt(_))) => {
+                    drop(reply);
+                }
                 Waiting::Barrier(reply) => reply.send(self.generation),
             }
         }

@@ -1,6 +1,7 @@
 //! Which adapter serves which port, as the settings say.
 
 use super::data_dir::{DataDir, journal_file, ledger_file};
+use super::outboxes::Outboxes;
 use crate::actors::channels::Feeds;
 use crate::bus::journal::audit::JournalFacts;
 use crate::bus::journal::{Journal, JournalSettings};
@@ -39,6 +40,8 @@ pub struct Adapters {
     pub new_stock: NewStock,
     /// What is remembered of the connections to marketplaces.
     pub channels: Channels,
+    /// Where events wait while the broker is away.
+    pub outboxes: Option<Arc<Outboxes>>,
     /// What was wrong with the embedded files when they were opened.
     pub findings: Vec<String>,
 }
@@ -76,7 +79,12 @@ impl Adapters {
             None => Ledger::Sqlite(sqlite::Ledger::open(&data_dir.ledger()).await?),
         };
         let channels = Channels::open(&data_dir.channels()).await?;
-        Ok(Self { bus, ledger, new_stock: stock(config).await?, channels, findings })
+        let (new_stock, redis) = stock(config).await?;
+        let outboxes = match (&bus, redis) {
+            (Bus::RabbitMq(_), Some(redis)) => Some(Arc::new(Outboxes::of(config, redis).await?)),
+            _ => None,
+        };
+        Ok(Self { bus, ledger, new_stock, channels, outboxes, findings })
     }
 }
 
@@ -231,10 +239,11 @@ pub fn installer(config: &Config) -> anyhow::Result<Arc<dyn Installer>> {
     Ok(Arc::new(Install::new(http, &settings.shopify_url, id, secret, &settings.public_url)))
 }
 
-async fn stock(config: &Config) -> anyhow::Result<NewStock> {
+async fn stock(config: &Config) -> anyhow::Result<(NewStock, Option<Arc<RedisHome>>)> {
     let keys = config.engine.idempotency_keys_in_memory;
     let Some(url) = given(&config.stock.url) else {
-        return Ok(Arc::new(move || Box::new(MemoryStock::new(keys)) as Box<dyn HotStock>));
+        let new: NewStock = Arc::new(move || Box::new(MemoryStock::new(keys)) as Box<dyn HotStock>);
+        return Ok((new, None));
     };
     let timeout = Duration::from_millis(config.stock.timeout_ms);
     let settings =
@@ -243,7 +252,7 @@ async fn stock(config: &Config) -> anyhow::Result<NewStock> {
     for warning in home.inspect().await?.warnings() {
         tracing::warn!("{warning}");
     }
-    Ok(home.new_stock())
+    Ok((home.new_stock(), Some(home)))
 }
 
 fn given(url: &Hidden) -> Option<String> {

@@ -128,7 +128,11 @@ impl Fleet {
     fn start(&mut self, shard: usize) {
         let suffix = format!("-{shard}");
         let supervisor = self.root.child(format!("shard{suffix}"), Strategy::RestForOne, GRANTS);
-        let journal = self.parts.journal(&supervisor, &suffix, self.bus.log(shard));
+        let log = match &self.parts.outboxes {
+            Some(outboxes) => outboxes.log(shard, self.bus.log(shard)),
+            None => self.bus.log(shard),
+        };
+        let journal = self.parts.journal(&supervisor, &suffix, log);
         let reservation = self.parts.reservation(&supervisor, shard, &journal);
         let told = reservation.clone();
         // One that is stopped needs no news, and one that is rebuilt reads it from the ledger.

@@ -6,6 +6,7 @@ pub mod data_dir;
 pub mod doctor;
 mod fleet;
 pub mod legacy;
+mod outboxes;
 mod serve;
 mod tree;
 pub mod verify;
@@ -39,6 +40,7 @@ use adapters::{Adapters, Bus, Ledger, installer, marketplaces};
 use anyhow::{Context as _, bail};
 use data_dir::DataDir;
 use fleet::Fleet;
+use outboxes::Outboxes;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -74,6 +76,7 @@ pub struct Engine {
     root: Supervisor,
     crew: Crew,
     ledger: Ledger,
+    outboxes: Option<Arc<Outboxes>>,
     _watchdogs: Vec<Watchdog>,
 }
 
@@ -100,7 +103,7 @@ impl Engine {
         clock: SharedClock,
         address: Option<String>,
     ) -> anyhow::Result<Self> {
-        let Adapters { bus, ledger, new_stock, channels: channel_store, findings } =
+        let Adapters { bus, ledger, new_stock, channels: channel_store, outboxes, findings } =
             Adapters::open(config, data_dir, clock.clone()).await?;
         for finding in &findings {
             tracing::error!("{finding}");
@@ -110,7 +113,12 @@ impl Engine {
         // In start order: who comes later builds on who came before.
         let root = Supervisor::new("root", Strategy::RestForOne, GRANTS, &registry);
         let (reader, ledger_circuit) = reader(&ledger);
-        let parts = Parts::new(config, (bus.clone(), ledger.clone(), reader), new_stock, clock.clone())?;
+        let parts = Parts::new(
+            config,
+            (bus.clone(), ledger.clone(), reader),
+            (new_stock, outboxes.clone()),
+            clock.clone(),
+        )?;
         let unbooked = parts.unbooked.clone();
         let patience = Duration::from_secs(config.server.answer_timeout_secs);
         let (shards, crew) = match &bus {
@@ -138,6 +146,7 @@ impl Engine {
             root,
             crew,
             ledger,
+            outboxes,
             _watchdogs: watchdogs,
         })
     }
@@ -177,6 +186,13 @@ impl Engine {
         // A broker tells its own part late and about; what was sold here is counted exactly.
         let (bus, unbooked) = (self.bus.clone(), self.unbooked.clone());
         move || bus.backlog().max(unbooked.count())
+    }
+
+    /// Tells whether sales go on while the broker is away, and how many events wait for it; nothing where there is no
+    /// outbox.
+    pub fn outbox(&self) -> impl Fn() -> Option<(bool, u64)> + Send + Sync + use<> {
+        let outboxes = self.outboxes.clone();
+        move || outboxes.as_ref().map(|outboxes| (outboxes.takes(), outboxes.waiting()))
     }
 
     /// Waits a moment until what was sold here is in the ledger. What a broker still has is safe there, but whoever

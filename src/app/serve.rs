@@ -68,7 +68,11 @@ where
     if ready {
         data_dir.announce(&address.to_string())?;
         tracing::info!(%address, ms = started.elapsed().as_millis(), "serving");
-        companions.push(actix_rt::spawn(export(engine.registry.clone(), engine.ledger_lag(), prometheus)));
+        companions.push(actix_rt::spawn(export(
+            engine.registry.clone(),
+            (engine.ledger_lag(), engine.outbox()),
+            prometheus,
+        )));
         let authenticator = authenticator(config, data_dir.path(), &clock)?;
         let up = up(Serving { address, shards: engine.shards.clone(), authenticator });
         companions.push(actix_rt::spawn(async {
@@ -113,15 +117,17 @@ fn advertised(config: &Config, listening: SocketAddr) -> String {
 
 async fn export(
     registry: crate::actors::kit::Registry,
-    ledger_lag: impl Fn() -> u64,
+    (ledger_lag, outbox): (impl Fn() -> u64, impl Fn() -> Option<(bool, u64)>),
     prometheus: PrometheusHandle,
 ) {
     let lag = metrics::gauge!("blend_ledger_lag_events");
+    let waiting = metrics::gauge!("blend_outbox_events");
     let mut tick = tokio::time::interval(EXPORT_EVERY);
     loop {
         tick.tick().await;
         registry.export_metrics();
         lag.set(u32::try_from(ledger_lag()).unwrap_or(u32::MAX));
+        waiting.set(outbox().map_or(0, |(_, events)| u32::try_from(events).unwrap_or(u32::MAX)));
         prometheus.run_upkeep();
     }
 }
@@ -148,6 +154,7 @@ fn api(
             live: LiveBoard::default(),
             ledger_lag: Box::new(engine.ledger_lag()),
             dead_letters: engine.dead_letters.clone(),
+            outbox: Box::new(engine.outbox()),
             findings: engine.findings.clone(),
             circuits: Box::new(move || {
                 breaker.iter().map(|breaker| ("ledger", breaker.state().as_str())).collect()

@@ -1,6 +1,7 @@
 //! How each actor is started: its name, mailbox, limits and ports.
 
 use super::adapters::{Bus, Ledger};
+use super::outboxes::Outboxes;
 use crate::actors::journal_writer::{self, JournalHandle, JournalWriter};
 use crate::actors::kit::{Handle, Place, RestartPolicy, Spec, Supervisor};
 use crate::actors::ledger_writer::{self, LedgerWriter};
@@ -43,6 +44,7 @@ pub struct Parts {
     pub ledger: Ledger,
     pub reader: Arc<dyn LedgerReader>,
     pub new_stock: NewStock,
+    pub outboxes: Option<Arc<Outboxes>>,
     pub clock: SharedClock,
     pub unbooked: Unbooked,
     pub policy: RestartPolicy,
@@ -54,7 +56,7 @@ impl Parts {
     pub fn new(
         config: &Config,
         (bus, ledger, reader): (Bus, Ledger, Arc<dyn LedgerReader>),
-        new_stock: NewStock,
+        (new_stock, outboxes): (NewStock, Option<Arc<Outboxes>>),
         clock: SharedClock,
     ) -> anyhow::Result<Self> {
         let max_quantity = Quantity::from_whole(config.engine.max_line_quantity)
@@ -65,7 +67,7 @@ impl Parts {
             reservation::Settings { shard: 0, shards: config.engine.shards, max_quantity, filter_keys };
         let is_remote = bus.is_remote() || ledger.is_remote() || !config.stock.url.reveal().is_empty();
         let (unbooked, policy) = (Unbooked::default(), restart_policy(config, is_remote));
-        Ok(Self { bus, ledger, reader, new_stock, clock, unbooked, policy, settings })
+        Ok(Self { bus, ledger, reader, new_stock, outboxes, clock, unbooked, policy, settings })
     }
 
     /// How many shards there are.

@@ -3,4 +3,5 @@
 #[cfg(test)]
 mod contract;
 pub mod journal;
+pub mod outbox;
 pub mod rabbitmq;

@@ -121,6 +121,19 @@ pub struct Bus {
     pub catch_up_timeout_secs: u64,
     pub partitions: usize,
     pub queue_type: QueueType,
+    pub sell_without_broker: SellWithoutBroker,
+    pub outbox_max_events: usize,
+}
+
+/// Whether sales go on while the broker is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SellWithoutBroker {
+    /// As long as the outbox survives the loss of power.
+    Auto,
+    /// Whatever becomes of it.
+    Always,
+    Never,
 }
 
 /// Several nodes on the same servers.
@@ -319,6 +332,7 @@ impl Config {
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
         rule(advertise.is_empty() || has_port, "cluster.advertise", "must be of the form host:port")?;
         rule(self.bus.catch_up_timeout_secs >= 1, "bus.catch_up_timeout_secs", "must be at least 1")?;
+        rule(self.bus.outbox_max_events >= 1, "bus.outbox_max_events", "must be at least 1")?;
         rule(self.bus.confirm_timeout_secs >= 1, "bus.confirm_timeout_secs", "must be at least 1")?;
         self.legacy.check()?;
         rule(self.supervision.freeze_warn_secs >= 1, "supervision.freeze_warn_secs", "must be at least 1")

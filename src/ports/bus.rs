@@ -27,6 +27,11 @@ pub trait EventLog: Send {
     /// Upkeep between batches: positions of the groups, trimming what every group has, checkpoints.
     fn maintain(&mut self) -> BoxFuture<'_, Result<(), PortError>>;
 
+    /// Whether everything that was appended is where its consumers find it. A barrier means nothing before that.
+    fn has_arrived(&self) -> bool {
+        true
+    }
+
     /// Whether it has lost its hold on the bus: others may have written since, so it must not append any more, and
     /// whoever wants to go on opens another. Asked after every append and upkeep.
     fn is_lost(&self) -> bool {

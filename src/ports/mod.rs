@@ -8,6 +8,7 @@ pub mod dead_letters;
 pub mod erp;
 pub mod ledger;
 pub mod nodes;
+pub mod outbox;
 pub mod stock;
 
 use futures_util::future::BoxFuture;

@@ -4,6 +4,7 @@ mod dead_letters;
 mod deaths;
 mod moments;
 mod outages;
+mod outbox;
 mod side_by_side;
 mod torture;
 mod tracing;
@@ -46,8 +47,12 @@ const POSTGRES: Way = |proxies| &proxies.postgres;
 
 impl Servers {
     async fn start() -> Self {
+        Self::with_redis(&[]).await
+    }
+
+    async fn with_redis(options: &[&str]) -> Self {
         let (postgres, rabbitmq, redis) =
-            tokio::join!(Postgres::start(), RabbitMq::start(), RedisServer::start(&[]));
+            tokio::join!(Postgres::start(), RabbitMq::start(), RedisServer::start(options));
         Self { postgres, rabbitmq, redis }
     }
 

@@ -50,6 +50,7 @@ fn served() -> BTreeSet<String> {
             live: LiveBoard::default(),
             ledger_lag: Box::new(|| 0),
             dead_letters: Arc::new(NoLetters),
+            outbox: Box::new(|| None),
             findings: Vec::new(),
             circuits: Box::new(Vec::new),
             open_to_loopback: true,

@@ -10,6 +10,7 @@ use crate::domain::erp::{Follow, Followed};
 use crate::domain::ids::{LocationId, SaleId, TenantId, UnitId};
 use crate::domain::import::{Import, ImportCounts};
 use crate::domain::tenant::{Location, Tenant, shard_of};
+use crate::ports::PortError;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use uuid::Uuid;
@@ -72,7 +73,8 @@ impl Shards {
     ) -> Asked<T> {
         match self.of(tenant) {
             Some(shard) => shard.ask(message).await,
-            None => Ok(Err(Denied::Elsewhere)),
+            // The edge sends such requests on; whoever else asks tries again until the shard comes here.
+            None => Ok(Err(PortError::Transient("another node has the tenant's shard".into()).into())),
         }
     }
 

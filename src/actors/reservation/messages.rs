@@ -143,9 +143,6 @@ pub enum Denied {
     /// A delivery that is none: unknown unit or location, or nothing that comes in.
     #[error("the delivery is refused: {0}")]
     Delivery(String),
-    /// Another node has the tenant's shard; nothing was done.
-    #[error("another node has the tenant's shard")]
-    Elsewhere,
     /// A change of the catalogue is under way; one at a time.
     #[error("another change of the catalogue is under way")]
     ChangeUnderWay,

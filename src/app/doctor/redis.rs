@@ -32,6 +32,14 @@ pub(super) async fn probe(url: &str, checks: &mut Checks) {
         Ok(info) => judge(&info_fields(&info), checks),
         Err(error) => checks.fail("INFO", address.hide(error), "allow the user INFO: ACL SETUSER name +info"),
     }
+    let mut fsync = redis::cmd("CONFIG");
+    fsync.arg("GET").arg("appendfsync");
+    let fsync: Result<Vec<String>, RedisError> = fsync.query_async(&mut connection).await;
+    let always = fsync.is_ok_and(|pair| pair.get(1).is_some_and(|value| value == "always"));
+    checks.ok("appendfsync", match always {
+        true => "always: with appendonly yes, sales go on while RabbitMQ is away (bus.sell_without_broker)",
+        false => "not always, or not told: sales wait while RabbitMQ is away, unless bus.sell_without_broker = \"always\"",
+    });
     let ran: Result<i64, RedisError> = Script::new(TRY).key(TRY_KEY).invoke_async(&mut connection).await;
     match ran {
         Ok(_) => checks.ok("scripts", "EVALSHA works"),

@@ -74,6 +74,16 @@ impl Cluster {
         self.council.view().borrow().ownerless().collect()
     }
 
+    /// Whether nothing is sold for want of this actor. Those of a shard count where it is open to requests; without the
+    /// ledger's part it sells on, and without the other nodes' voices as well.
+    pub fn needs(&self, actor: &str) -> bool {
+        let shard = ["journal-", "reservation-"].iter().find_map(|kind| actor.strip_prefix(kind));
+        match shard.and_then(|number| number.parse().ok()) {
+            Some(shard) => self.council.holds(shard),
+            None => !actor.starts_with("ledger-") && !actor.starts_with("shard-") && actor != "nodes",
+        }
+    }
+
     /// Whether there is anybody who answers for any shard.
     pub fn is_anybody_there(&self) -> bool {
         self.council.view().borrow().holders.iter().any(Option::is_some)

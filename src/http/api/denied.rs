@@ -64,7 +64,6 @@ pub fn denied(denied: Denied) -> ApiError {
             "La entrega no se puede registrar",
         )
         .with_details(json!({ "motivo": why })),
-        Denied::Elsewhere => elsewhere(),
         Denied::ChangeUnderWay => ApiError::conflict(
             "cambio_en_curso",
             "Hay otro cambio del catálogo en curso: reintente en un momento",

@@ -48,6 +48,8 @@ pub struct Ops {
     pub ledger_lag: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Events that were given up.
     pub dead_letters: Arc<dyn DeadLetters>,
+    /// Whether sales go on while the broker is away, and how many events wait for it; none without an outbox.
+    pub outbox: Box<dyn Fn() -> Option<(bool, u64)> + Send + Sync>,
     /// What was wrong with the journal when it was opened.
     pub findings: Vec<String>,
     /// Circuit breakers by name, each with its state: `closed` when all is well.
@@ -157,8 +159,9 @@ pub async fn ready(api: Arc<Api>, _request: Request) -> Result<Response, ApiErro
     for actor in api.ops.registry.report() {
         // A shard that rebuilds itself holds its queue: callers wait a moment, they are not turned away.
         let runs = matches!(actor.state, ActorState::Running);
-        // Where there are other nodes, what counts is that somebody has each shard, see below.
-        all_run &= runs || (api.cluster.is_some() && actor.parent.as_deref().is_some_and(is_shard));
+        let is_needed = api.cluster.as_ref().is_none_or(|cluster| cluster.needs(&actor.name));
+        all_run &= runs || !is_needed;
+        all_well &= runs || is_needed || actor.name != "nodes";
         // The ledger writer of a database that is away waits for it; selling goes on.
         let waits = actor.observed["waiting"] == true;
         all_well &= !waits;
@@ -179,6 +182,11 @@ pub async fn ready(api: Arc<Api>, _request: Request) -> Result<Response, ApiErro
         all_well &= missing.is_empty();
         checks.insert("shards".into(), json!({ "ok": missing.is_empty(), "without_a_node": missing }));
     }
+    if let Some((sells_on, events)) = (api.ops.outbox)() {
+        all_well &= events == 0;
+        let check = json!({ "ok": events == 0, "events": events, "sells_without_broker": sells_on });
+        checks.insert("outbox".into(), check);
+    }
     checks.insert("ledger_lag".into(), json!({ "ok": true, "events": (api.ops.ledger_lag)() }));
     if !all_run {
         let error = ApiError::unavailable("no_lista", "No todos los actores están en marcha", 1);
@@ -187,11 +195,6 @@ pub async fn ready(api: Arc<Api>, _request: Request) -> Result<Response, ApiErro
     // Neither damage that was found and reported nor a ledger that is behind stops the shop.
     let word = if all_well { "ready" } else { "degraded" };
     Response::ok(&json!({ "status": word, "timestamp": api.ops.clock.now(), "checks": checks }))
-}
-
-/// Whether this is the supervisor of a shard that moves from node to node.
-fn is_shard(supervisor: &str) -> bool {
-    supervisor.strip_prefix("shard-").is_some()
 }
 
 /// `GET /metrics`

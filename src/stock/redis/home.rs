@@ -3,10 +3,12 @@
 use super::RedisStock;
 use super::errors::port_error;
 use super::inspect::Inspection;
+use super::outbox::RedisOutbox;
 use super::scripts::{Loaded, Script};
 use super::wire::{Call, Names};
 use crate::ports::PortError;
 use crate::ports::clock::{Clock, SystemClock};
+use crate::ports::outbox::Outbox;
 use crate::ports::stock::{HotStock, NewStock};
 use crate::resilience::backoff::BackoffPolicy;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -17,7 +19,8 @@ use redis::cluster_routing::{
 };
 use redis::io::tcp::TcpSettings;
 use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisResult, ServerErrorKind, Value, cmd,
+    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisResult, ScriptInvocation,
+    ServerErrorKind, Value, cmd,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -237,6 +240,48 @@ impl RedisHome {
     pub fn new_stock(self: &Arc<Self>) -> NewStock {
         let home = Arc::clone(self);
         Arc::new(move || Box::new(RedisStock::new(Arc::clone(&home))) as Box<dyn HotStock>)
+    }
+
+    /// An outbox of a shard, over the shared connection.
+    pub fn new_outbox(self: &Arc<Self>, shard: usize) -> Box<dyn Outbox> {
+        Box::new(RedisOutbox::new(Arc::clone(self), shard))
+    }
+
+    /// Whether the answer to a write means that it is on the disk. A server that does not tell counts as one that
+    /// does not.
+    pub async fn keeps_every_write(&self) -> Result<bool, PortError> {
+        if !self.inspect().await?.has_aof {
+            return Ok(false);
+        }
+        let mut ask = cmd("CONFIG");
+        ask.arg("GET").arg("appendfsync");
+        let answers = match self.link.run_everywhere(&ask, ResponsePolicy::Special).await {
+            Ok(Value::Map(by_address)) => by_address.into_iter().map(|(_, answer)| answer).collect(),
+            Ok(one) => vec![one],
+            Err(error) => {
+                tracing::info!(%error, "Redis does not tell whether it keeps every write");
+                return Ok(false);
+            }
+        };
+        let always = |answer: Value| {
+            let pair = read::<Vec<String>>(answer);
+            pair.is_ok_and(|pair| pair.get(1).is_some_and(|value| value == "always"))
+        };
+        Ok(answers.into_iter().all(always))
+    }
+
+    /// Runs a script whose name does not depend on the life of the servers.
+    pub(super) async fn invoke(&self, call: &ScriptInvocation<'_>) -> Result<(i64, Value), PortError> {
+        let answer = match self.link.clone() {
+            Link::Single(mut manager) => call.invoke_async(&mut manager).await,
+            Link::Cluster(mut cluster) => call.invoke_async(&mut cluster).await,
+        };
+        answer.map_err(|error| port_error(&error))
+    }
+
+    /// Runs a command of one key.
+    pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, PortError> {
+        read(self.link.run(command).await.map_err(|error| port_error(&error))?)
     }
 
     /// What the server, or one of the cluster's, says of itself.

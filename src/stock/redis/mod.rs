@@ -26,6 +26,7 @@
 mod errors;
 mod home;
 mod inspect;
+mod outbox;
 mod reply;
 mod scripts;
 #[cfg(test)]

@@ -26,6 +26,11 @@ impl Names {
         format!("{}stock:{{{tenant}}}:book", self.prefix)
     }
 
+    /// What belongs to a shard's outbox.
+    pub fn outbox(&self, shard: usize, what: &str) -> String {
+        format!("{}stock:{{shard-{shard}}}:outbox:{what}", self.prefix)
+    }
+
     /// The level of a unit at a location.
     pub fn place(&self, tenant: TenantId, (unit, location): Place) -> String {
         format!("{}stock:{{{tenant}}}:{unit}:{location}", self.prefix)

@@ -1,6 +1,7 @@
 //! The adapter against real servers.
 
 mod lost;
+mod outbox;
 mod raw;
 
 use super::{RedisHome, RedisSettings, Script};
