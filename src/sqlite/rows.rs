@@ -14,7 +14,7 @@
 
 use serde::Serialize;
 
-/// A batch of rows under construction. Cleared and used again, it keeps its room.
+/// A batch of rows under construction. Taken and used again, it begins with room for as much.
 #[derive(Default)]
 pub struct Rows {
     json: Vec<u8>,
@@ -49,7 +49,14 @@ impl Rows {
         self.json.extend_from_slice(if self.count == 0 { b"[]" } else { b"]" });
         self.count = 0;
         // serde_json writes UTF-8 only.
-        let json = String::from_utf8(std::mem::take(&mut self.json)).unwrap_or_default();
-        (json, std::mem::take(&mut self.blob))
+        let json = String::from_utf8(take_full(&mut self.json)).unwrap_or_default();
+        (json, take_full(&mut self.blob))
     }
+}
+
+/// The bytes, leaving room for as many: the next batch is about as large, and growing to it would copy it again and
+/// again.
+fn take_full(bytes: &mut Vec<u8>) -> Vec<u8> {
+    let room = Vec::with_capacity(bytes.len());
+    std::mem::replace(bytes, room)
 }

@@ -1,5 +1,6 @@
 //! The writing end of the journal: group commit, upkeep.
 
+use super::checkpoint::Checkpoints;
 use super::{Shared, checksum, number};
 use crate::domain::event::Event;
 use crate::ports::PortError;
@@ -24,6 +25,7 @@ pub struct Log {
     connection: SqliteConnection,
     /// An append whose actor was rebuilt may still be on its way to the file; the number of a newer log stops it.
     generation: i64,
+    checkpoints: Checkpoints,
     rows: Rows,
     payloads: Vec<u8>,
     sizes: Vec<usize>,
@@ -54,6 +56,7 @@ impl Log {
             shared,
             connection,
             generation,
+            checkpoints: Checkpoints::default(),
             rows: Rows::default(),
             payloads: Vec::new(),
             sizes: Vec::new(),
@@ -72,9 +75,13 @@ impl Log {
                 "{backlog} events wait for the ledger, the most allowed"
             )));
         }
+        self.checkpoints.finish(&mut self.connection).await;
         self.encode(batch, durable + 1)?;
         let (json, _) = self.rows.take();
-        let payloads = std::mem::take(&mut self.payloads);
+        // The statement keeps the bytes; the next batch is about as large.
+        let next = Vec::with_capacity(self.payloads.len());
+        let payloads = std::mem::replace(&mut self.payloads, next);
+        self.checkpoints.appended(payloads.len(), &self.shared);
         let insert =
             sqlx::query(APPEND).bind(json).bind(payloads).bind(number(durable + 1)).bind(self.generation);
         match insert.execute(&mut self.connection).await {

@@ -121,7 +121,7 @@ async fn open_and_check(
     clock: &SharedClock,
     findings: &mut Findings,
 ) -> Result<Opened, PortError> {
-    let mut connection = sqlite::connect(path, &sqlite::durable(path)).await?;
+    let mut connection = sqlite::connect(path, &super::options(path)).await?;
     sqlite::migrate(&mut connection, path, MIGRATIONS).await?;
     let sql = "SELECT position FROM positions WHERE consumer_group = $1";
     let position: Option<i64> = sqlx::query_scalar(sql)
@@ -199,7 +199,7 @@ async fn quarantine_unreadable(
 async fn salvage(path: &Path, clock: &SharedClock, findings: &mut Findings) -> Result<(), PortError> {
     let fresh = beside(path, ".salvaged");
     remove(&fresh)?;
-    let mut target = sqlite::connect(&fresh, &sqlite::durable(&fresh)).await?;
+    let mut target = sqlite::connect(&fresh, &super::options(&fresh)).await?;
     sqlite::migrate(&mut target, &fresh, MIGRATIONS).await?;
     // Without this SQLite refuses every page of a file that is shorter than its header says.
     sqlx::query("PRAGMA writable_schema = ON").execute(&mut target).await.map_err(port_error)?;

@@ -150,3 +150,22 @@ fn differences_beyond_the_first_hundred_are_counted() {
     assert_eq!((report.differences.len(), report.difference_count, report.by_law[6]), (KEPT, 250, 250));
     assert!(!report.is_clean());
 }
+
+#[test]
+fn a_gap_in_the_journal_is_a_loss_only_where_the_ledger_may_lack_it() {
+    let (one, three) = (moved(1, 5), moved(3, 5));
+    let told = |confirmed| {
+        let mut auditor = auditor(3);
+        auditor.feed(Fact::GroupPosition { group: GROUP, position: confirmed });
+        auditor.feed(Fact::Recorded { position: 1, event: &one });
+        auditor.feed(Fact::Recorded { position: 3, event: &three });
+        [row(1, 1, 0, 5), row(2, 2, 5, 5), row(3, 3, 10, 5), stock(15)]
+            .into_iter()
+            .for_each(|fact| auditor.feed(fact));
+        auditor.finish()
+    };
+    let report = told(3);
+    assert!(report.is_clean(), "{report}");
+    assert!(report.warnings.iter().any(|warning| warning.message.contains("positions 2 to 2 are missing")));
+    assert_eq!(told(1).differences[0].law, Law::LostSale);
+}

@@ -113,10 +113,10 @@ async fn a_file_cut_at_its_end_keeps_what_is_before_the_cut() {
         let events = closed_journal(&home, 300).await;
         let file = fs::OpenOptions::new().write(true).open(home.path()).unwrap();
         let length = file.metadata().unwrap().len();
-        file.set_len(length - pages * PAGE_BYTES).unwrap();
+        file.set_len(length - pages * u64::from(PAGE_BYTES)).unwrap();
         drop(file);
         let kept = keeps_all_but_the_last_and_goes_on(&home, &events, "damaged").await;
-        assert!(kept >= 300 - 15 * usize::try_from(pages).unwrap(), "only {kept} kept, {pages} pages cut");
+        assert!(kept >= 300 - 40 * usize::try_from(pages).unwrap(), "only {kept} kept, {pages} pages cut");
         let aside = fs::read_dir(home.dir.path())
             .unwrap()
             .any(|entry| entry.unwrap().file_name().to_string_lossy().contains(".damaged-"));
@@ -133,7 +133,7 @@ async fn garbage_in_the_last_page_keeps_what_is_before_it() {
     bytes[from..].fill(0xA5);
     fs::write(home.path(), &bytes).unwrap();
     let kept = keeps_all_but_the_last_and_goes_on(&home, &events, "damaged").await;
-    assert!(kept >= 285, "only {kept} kept");
+    assert!(kept >= 260, "only {kept} kept");
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn garbage_in_the_middle_keeps_what_is_before_and_after_it() {
     let (journal, findings) = home.open_with(settings()).await;
     assert!(findings.0.iter().any(|finding| finding.contains("damaged")), "{findings:?}");
     let found = journal.unconfirmed().await.unwrap();
-    assert!((585..600).contains(&found.len()), "{} kept", found.len());
+    assert!((560..600).contains(&found.len()), "{} kept", found.len());
     assert!(found.contains(&events[0]) && found.contains(&events[599]));
     assert!(findings.0.iter().any(|finding| finding.contains("are missing")), "{findings:?}");
 }

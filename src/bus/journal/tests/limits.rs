@@ -72,3 +72,22 @@ async fn an_empty_append_changes_nothing() {
     log(&journal).await.append(&[]).await.unwrap();
     assert_eq!(journal.last(), 0);
 }
+
+#[tokio::test]
+async fn the_write_ahead_log_begins_anew_while_commits_go_on() {
+    let home = Home::new();
+    let (journal, _) = home.open_with(JournalSettings { max_bytes: 1 << 30, ..settings() }).await;
+    let (mut log, mut shop) = (log(&journal).await, Shop::new(1));
+    let wal = home.path().with_extension("db-wal");
+    let batch = sales(&mut shop, 2_000);
+    let mut bytes = Vec::new();
+    batch.iter().for_each(|event| event.encode(&mut bytes).unwrap());
+    // Were it never begun anew, it would be as long as all that was ever appended.
+    for appended in 1..=150 {
+        log.append(&batch).await.unwrap();
+        if std::fs::metadata(&wal).unwrap().len() * 2 < (appended * bytes.len()) as u64 {
+            return;
+        }
+    }
+    panic!("the write-ahead log only grows");
+}
