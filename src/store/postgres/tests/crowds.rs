@@ -7,6 +7,7 @@ use crate::fixtures::{Shop, whole};
 use crate::ports::ledger::Applied;
 use crate::store::contract::snapshot;
 use std::time::Instant;
+use tokio::sync::Notify;
 
 /// Many batches of the shops' sales, all shops in each.
 fn sales(shops: &mut [Shop], batches: usize, size: usize) -> Vec<Vec<Arc<Event>>> {
@@ -25,26 +26,33 @@ async fn d31_d32_two_writers_of_the_same_events_write_each_once() {
     let mut batches = vec![opened.concat()];
     batches.extend(sales(&mut shops, 12, 10));
     let all: Vec<Arc<Event>> = batches.concat();
+    let (mut one, mut other) = ((home.store())().await.unwrap(), (home.store())().await.unwrap());
+    // Each has something to itself before both go on at once, so that they do meet.
+    let (opened, begun) = (Notify::new(), Notify::new());
     let old = async {
-        let mut store = (home.store())().await.unwrap();
         let mut sum = Applied::default();
-        for batch in &batches {
-            let applied = store.apply(batch).await.unwrap();
+        for (number, batch) in batches.iter().enumerate() {
+            let applied = one.apply(batch).await.unwrap();
             sum.events += applied.events;
             sum.sales += applied.sales;
+            if number == 0 {
+                opened.notify_one();
+                begun.notified().await;
+            }
         }
         sum
     };
     let new = async {
-        let mut store = (home.store())().await.unwrap();
         let mut sum = Applied::default();
+        opened.notified().await;
         // Other bounds between batches, and the tenants the other way round.
         for batch in all.chunks(47) {
             let mut batch = batch.to_vec();
             batch.sort_by_key(|event| (std::cmp::Reverse(event.tenant), event.sequence));
-            let applied = store.apply(&batch).await.unwrap();
+            let applied = other.apply(&batch).await.unwrap();
             sum.events += applied.events;
             sum.sales += applied.sales;
+            begun.notify_one();
         }
         sum
     };
