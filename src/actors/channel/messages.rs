@@ -19,7 +19,12 @@ pub enum Msg {
     /// Units moved; true for those that nothing but sales moved. The tenant's event of that number did it.
     Moved { units: Vec<(UnitId, bool)>, sequence: u64 },
     /// What the shards have.
-    Looked { marked: HashMap<UnitId, bool>, available: Option<Available> },
+    Looked {
+        marked: HashMap<UnitId, bool>,
+        available: Option<Available>,
+        /// The last event that had been heard of when they were asked: what they say must include it.
+        heard: u64,
+    },
     /// The window is over.
     Turn,
     /// Compare everything.

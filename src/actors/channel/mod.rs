@@ -249,10 +249,14 @@ impl<K: Kind> Channel<K> {
         }
         self.looking = true;
         let marked = std::mem::take(&mut self.marked);
-        let (shards, tenant) = (self.ports.shards.clone(), self.connection.tenant);
+        let (shards, tenant, heard) = (self.ports.shards.clone(), self.connection.tenant, self.heard);
         let (units, sources) = (marked.keys().copied().collect(), self.connection.sources.clone());
         let look = async move { (marked, shards.available(tenant, units, sources).await) };
-        cx.pipe(look, |(marked, asked)| Msg::Looked { marked, available: asked.ok().and_then(Result::ok) });
+        cx.pipe(look, move |(marked, asked)| Msg::Looked {
+            marked,
+            available: asked.ok().and_then(Result::ok),
+            heard,
+        });
     }
 
     fn looked(
@@ -326,7 +330,7 @@ impl<K: Kind> Behaviour for Channel<K> {
                 self.turn_due = false;
                 self.look(cx);
             }
-            Msg::Looked { marked, available } => self.looked(marked, available, self.heard, cx),
+            Msg::Looked { marked, available, heard } => self.looked(marked, available, heard, cx),
             Msg::Sweep => {
                 self.sweep(cx);
                 cx.notify_after(self.pace.sweep, Msg::Sweep);

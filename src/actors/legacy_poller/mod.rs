@@ -137,8 +137,15 @@ impl LegacyPoller {
         }
     }
 
-    /// Does what is due: a poll, else a page of a scan. Says how long nothing is due.
+    /// Does what is due: a poll, else a page of a scan. Says how long nothing is due. Of several nodes only the one that
+    /// has the shop's shard reads the ERP; the others stand by.
     async fn step(&mut self) -> Result<Duration, PortError> {
+        if !self.ports.shards.is_here(self.settings.tenant) {
+            // The node that has the shop's shard follows the ERP. What is known here is old when the shard comes back.
+            (self.cursor, self.scan) = (None, None);
+            self.applied.clear();
+            return Ok(self.settings.idle_interval);
+        }
         if self.cursor.is_none() {
             self.ask_where().await?;
         }

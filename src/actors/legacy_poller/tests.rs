@@ -4,6 +4,7 @@ use super::*;
 use crate::actors::kit::{Handle, Place, Spec, Strategy as Supervision, Supervisor};
 use crate::actors::testing::*;
 use crate::domain::erp::{Authority, Held};
+use crate::domain::tenant::shard_of;
 use crate::erp::simulator::{Fault, Login, Shop as Erp, SqlServerStandIn};
 use crate::erp::sqlserver::{self, Encryption, Isolation, SqlServer};
 use crate::fixtures::{Shop, whole};
@@ -382,6 +383,27 @@ fn a_poller_that_dies_goes_on_from_the_durable_cursor_and_is_counted() {
         both.becomes("REM-001-NEGRO-M", 13).await;
         both.three_more_polls().await;
         assert_eq!(both.stock("REM-001-NEGRO-M").await, 13);
+        both.world.history_is_sound();
+    });
+}
+
+#[test]
+fn while_another_node_has_the_shard_the_erp_is_left_alone() {
+    on_system(async {
+        let both = Both::start(demo()).await;
+        both.loaded().await;
+        let shards = &both.world.shards;
+        let shard = shard_of(both.shop.id(), shards.count());
+        let handle = shards.handles().swap_remove(shard);
+        shards.set(shard, None);
+        both.run(false).await.unwrap();
+        let server = both.server.as_ref().unwrap();
+        server.take_statements();
+        both.erp.simulate_sale("REM-001", "M", "NEGRO", 1);
+        both.run(true).await.unwrap();
+        assert_eq!(server.take_statements().len(), 0);
+        shards.set(shard, Some(handle));
+        both.becomes("REM-001-NEGRO-M", 14).await;
         both.world.history_is_sound();
     });
 }

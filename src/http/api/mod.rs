@@ -102,7 +102,7 @@ pub fn routes(api: Arc<Api>) -> Routes {
         .post("/api/v1/cache/warmup", of_tenant(&api, Whose::Token, stock::warm_up))
         .post("/api/v1/sync/legacy", of_tenant(&api, Whose::Token, legacy::push))
         .get("/api/v1/sync/legacy", of_tenant(&api, Whose::Token, legacy::status))
-        .post("/api/v1/sync/legacy/run", with(&api, legacy::run))
+        .post("/api/v1/sync/legacy/run", of_tenant(&api, Whose::Token, legacy::run))
         .get("/api/v1/sync/legacy/retenidos", of_tenant(&api, Whose::Token, legacy::held))
         .post("/api/v1/sync/legacy/retenidos", of_tenant(&api, Whose::Token, legacy::decide))
         .get("/api/v1/admin/tiendas", with(&api, admin::list_tenants))
