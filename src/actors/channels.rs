@@ -241,6 +241,9 @@ impl ChannelManager {
 
     /// Tells each channel of a kind what moved in its shop.
     fn spread(&self, kind: ChannelKind, deliveries: &[Delivery]) {
+        if !self.connected.values().any(|connected| connected.connection.kind == kind) {
+            return;
+        }
         let mut moved: HashMap<TenantId, (HashMap<UnitId, bool>, u64)> = HashMap::new();
         for delivery in deliveries {
             let event: &Event = &delivery.event;
