@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo bench --bench erp_follow                   # 100,000 rows, then 100 changes a second for 30 s
-//! cargo bench --bench erp_follow -- --rows 20000 --seconds 10
+//! cargo bench --bench erp_follow -- --rows 10000 --seconds 10
 //! ```
 //!
 //! Prints how long the first load takes, how long from a change over there to changed stock here, what a steady poll
@@ -203,9 +203,9 @@ impl World {
 
     /// Both sell one unit, and both get goods; in the end the stock is the sum of both sides' movements.
     async fn both_sell(&self) {
-        let id = self.erp.add_balance("ART-000000", Some("XXL"), Some("NEGRO"), 20_000, "PRINCIPAL");
+        let id = self.erp.add_balance("ART-000000", Some("XXL"), Some("NEGRO"), 10_000, "PRINCIPAL");
         let sku = "ART-000000-NEGRO-XXL";
-        while self.available(sku).await != Quantity::from_whole(20_000) {
+        while self.available(sku).await != Quantity::from_whole(10_000) {
             sleep(Duration::from_millis(20)).await;
         }
         let unit = self.shards.scan(self.tenant, sku.to_owned(), None).await.unwrap().unwrap().unwrap().unit;
@@ -229,7 +229,7 @@ impl World {
             self.shards.checkout(checkout).await.unwrap().unwrap();
             here -= 1;
         }
-        let expected = Quantity::from_whole(20_000 + here + there).unwrap();
+        let expected = Quantity::from_whole(10_000 + here + there).unwrap();
         let started = Instant::now();
         while self.available(sku).await != Some(expected) {
             assert!(
@@ -239,6 +239,6 @@ impl World {
             );
             sleep(Duration::from_millis(20)).await;
         }
-        println!("{BOTH} movements of one unit by both sides: {expected} = 20000 {here:+} {there:+}");
+        println!("{BOTH} movements of one unit by both sides: {expected} = 10000 {here:+} {there:+}");
     }
 }

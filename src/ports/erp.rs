@@ -51,6 +51,8 @@ pub struct Within {
     pub balance: Option<(Stamp, i64)>,
     /// The last product read, by moment and code.
     pub product: Option<(Stamp, Arc<str>)>,
+    /// The ERP's clock when the poll began.
+    pub begun: Option<Stamp>,
 }
 
 /// Rows that were read, and those that say nothing that could be understood.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Changes up to this moment have been read; those of a while before are read again, for they may be committed late.
+    /// It is the ERP's clock at the beginning of the last poll that came to its end, whatever that poll found: once that
+    /// while is over, even rows that were all changed at one moment are not read again.
     #[serde(rename = "fecha", default, skip_serializing_if = "Option::is_none")]
     pub stamp: Option<Stamp>,
     /// Changes up to this rowversion have been read.
@@ -40,8 +42,14 @@ pub struct Cursor {
 }
 
 impl Position {
-    /// Moves on to the newest of what was read, but never past the ERP's clock: a row from the future would hide all
-    /// that come before it does. Back it goes only when the clock itself was set back.
+    /// At the end of a poll that began when the ERP's clock said this.
+    #[must_use]
+    pub fn at_clock(&self, clock: &Stamp) -> Self {
+        Self { stamp: Some(clock.clone()), version: self.version }
+    }
+
+    /// Moves on, within a poll, to the newest of what was read, but never past the ERP's clock: a row from the future
+    /// would hide all that come before it does. Back it goes only when the clock itself was set back.
     #[must_use]
     pub fn advanced(&self, newest: Option<&Stamp>, clock: &Stamp) -> Self {
         let stamp =

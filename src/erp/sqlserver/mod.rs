@@ -274,7 +274,7 @@ impl ErpSource for SqlServer {
             let products: &dyn ToSql = if plan.products.is_some() { &products_after } else { &product };
             let params: [&dyn ToSql; 7] = [&most, balances, &row, &back, products, &code, &product_back];
             let results = self.run(&sql::poll(&plan, isolation, again), &params).await?;
-            read::changes(&results, &plan, cursor, page)
+            read::changes(&results, &plan, cursor, within, page)
         }
         .boxed_local()
     }

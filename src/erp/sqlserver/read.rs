@@ -112,6 +112,7 @@ pub fn changes(
     results: &[Vec<Row>],
     plan: &Plan,
     cursor: &Cursor,
+    before: &Within,
     page: usize,
 ) -> Result<Changes, PortError> {
     let (Some(balances), Some(products)) = (results.get(1), results.get(2)) else {
@@ -122,7 +123,8 @@ pub fn changes(
     let fresh = balances.iter().filter_map(|row| number(row, "ID")).collect();
     balances.iter().chain(results.get(3).into_iter().flatten()).for_each(|row| rows.take_balance(row));
     products.iter().for_each(|row| rows.take_product(row));
-    let mut within = Within::default();
+    let begun = before.begun.clone().unwrap_or_else(|| head.clock.clone());
+    let mut within = Within { begun: Some(begun.clone()), ..Within::default() };
     let (mut more, mut next) = (false, cursor.clone());
     next.balances = match &plan.balances {
         Some(_) => {
@@ -161,6 +163,14 @@ pub fn changes(
         let end = |stamp: &Option<Stamp>| stamp.clone().unwrap_or_else(|| head.clock.clone());
         within.balance.get_or_insert_with(|| (end(&next.balances.stamp), i64::MAX));
         within.product.get_or_insert_with(|| (end(&next.products.stamp), "\u{10FFFF}".into()));
+    } else {
+        for (position, version) in
+            [(&mut next.balances, &plan.balances), (&mut next.products, &plan.products)]
+        {
+            if version.is_none() {
+                *position = position.at_clock(&begun);
+            }
+        }
     }
     Ok(Changes { head, rows, cursor: next, more: more.then_some(within), fresh })
 }

@@ -176,6 +176,32 @@ async fn l2_a_row_that_is_committed_late_is_within_the_overlap() {
     assert_eq!(all(&mut erp).await.ids.len(), 21);
 }
 
+/// A load into the ERP, a change of all prices: thousands of rows of one moment, and then nothing for hours.
+#[tokio::test]
+async fn rows_of_one_moment_are_read_again_until_the_overlap_is_over_and_then_no_more() {
+    let start_at = Timestamp::parse("2026-11-27T13:00:00Z").unwrap();
+    let clock = Arc::new(ManualClock::at(start_at));
+    let at = |second: i64| clock.set(Timestamp::from_micros(start_at.micros() + second * 1_000_000));
+    let shop = Shop::demo(clock.clone());
+    let server = start(&shop).await;
+    let mut erp = SqlServer::new(settings(&server));
+    let mut cursor = start_cursor(&mut erp).await;
+    let mut read = Vec::new();
+    // Each goes on from where the one before it ended: within the overlap of ten seconds, at its end, and behind it.
+    for second in [3, 6, 13, 17, 3_600] {
+        at(second);
+        server.take_statements();
+        let (ids, _, next) = poll(&mut erp, &cursor).await;
+        cursor = next;
+        read.push((ids.len(), server.take_statements().len()));
+    }
+    assert_eq!(read, [(21, 5), (21, 5), (21, 5), (0, 1), (0, 1)]);
+    // What is committed late, at a moment that was read already, is still found.
+    at(3_605);
+    shop.edit(3, |balance| balance.moved = Some(balance.moved.unwrap() + 3_598 * 300));
+    assert_eq!(poll(&mut erp, &cursor).await.0, [3]);
+}
+
 #[tokio::test]
 async fn l6_a_changed_price_is_seen_though_no_balance_moved() {
     let shop = demo();
@@ -240,7 +266,7 @@ async fn l15_one_poll_is_one_statement_and_manners_are_kept() {
     server.take_statements();
     erp.changes(
         &cursor,
-        &Within { balance: cursor.balances.stamp.clone().map(|stamp| (stamp, 0)), product: None },
+        &Within { balance: cursor.balances.stamp.clone().map(|stamp| (stamp, 0)), ..Within::default() },
         &[1, 2],
     )
     .await
