@@ -2,7 +2,7 @@ use super::super::data_dir::{journal_file, ledger_file};
 use super::{compare, verify};
 use crate::actors::reservation::HotSnapshot;
 use crate::bus::journal::audit::JournalFacts;
-use crate::bus::journal::{Journal, JournalSettings};
+use crate::bus::journal::{Journal, JournalSettings, tampering};
 use crate::config::Config;
 use crate::domain::audit::{AuditReport, Law};
 use crate::domain::catalogue::{UnitKind, tests::unit};
@@ -248,7 +248,14 @@ async fn tamper(file: &Path, sql: &str) {
         }
     }
     run.push_str(sql);
+    let is_journal = file.ends_with("journal.db");
+    if is_journal {
+        tampering::unpack(&mut connection).await;
+    }
     sqlx::raw_sql(sqlx::AssertSqlSafe(run)).execute(&mut connection).await.unwrap();
+    if is_journal {
+        tampering::pack(&mut connection).await;
+    }
     sqlx::Connection::close(connection).await.unwrap();
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The journal is read as of two moments, one before and one after the ledger's, see [`JournalFacts::pin_after`].
 
-use super::{MIGRATIONS, checksum, log};
+use super::segment::{self, Segment};
+use super::{MIGRATIONS, log};
 use crate::domain::audit::{Detail, Fact, Parked, Part};
 use crate::domain::event::Event;
 use crate::ports::PortError;
@@ -50,21 +51,21 @@ impl JournalFacts {
     }
 
     async fn history(&mut self, sink: Sink<'_>) -> Result<(), PortError> {
-        for (connection, after) in [(&mut self.before, 0), (&mut self.after, super::number(self.last))] {
-            let sql =
-                "SELECT position, kind, payload, checksum FROM journal WHERE position > $1 ORDER BY position";
-            let mut rows = sqlx::query(sql).bind(after).fetch(connection);
+        for (connection, after) in [(&mut self.before, 0), (&mut self.after, self.last)] {
+            let mut rows = sqlx::query(segment::BEHIND).bind(super::number(after)).fetch(connection);
             while let Some(row) = rows.try_next().await.map_err(port_error)? {
-                let (position, kind, payload) = (whole(&row, 0)?, text(&row, 1)?, blob(&row, 2)?);
-                if whole(&row, 3)? != u64::from(checksum(position, kind, payload)) {
-                    let reason = "it does not match its checksum";
-                    sink(Fact::Unreadable { table: "journal", position, reason });
-                    continue;
-                }
-                match Event::decode(kind, payload) {
-                    Ok(event) => sink(Fact::Recorded { position, event: &event }),
-                    Err(error) => {
-                        sink(Fact::Unreadable { table: "journal", position, reason: &error.to_string() })
+                for line in Segment::of(&row)?.lines().filter(|line| line.position > after) {
+                    let position = line.position;
+                    if !line.whole {
+                        let reason = "it does not match its checksum";
+                        sink(Fact::Unreadable { table: "journal", position, reason });
+                        continue;
+                    }
+                    match Event::decode(line.kind, line.payload) {
+                        Ok(event) => sink(Fact::Recorded { position, event: &event }),
+                        Err(error) => {
+                            sink(Fact::Unreadable { table: "journal", position, reason: &error.to_string() })
+                        }
                     }
                 }
             }
@@ -74,12 +75,18 @@ impl JournalFacts {
 
     async fn events_about(&mut self, about: &Detail) -> Result<Vec<String>, PortError> {
         let Some(position) = about.position else { return Ok(Vec::new()) };
-        let sql = "SELECT 'journal', position, kind, payload FROM journal WHERE position = $1
-                   UNION ALL SELECT 'retries', position, kind, payload FROM retries WHERE position = $1
+        let mut lines = Vec::new();
+        let around = sqlx::query(segment::AROUND).bind(super::number(position));
+        for row in around.fetch_all(&mut self.after).await.map_err(port_error)? {
+            for line in Segment::of(&row)?.lines().filter(|line| line.position == position) {
+                let payload = String::from_utf8_lossy(line.payload);
+                lines.push(format!("journal {position} {}: {payload}", line.kind));
+            }
+        }
+        let sql = "SELECT 'retries', position, kind, payload FROM retries WHERE position = $1
                    UNION ALL SELECT 'dead letters', position, kind, payload FROM dead_letters WHERE position = $1
                    UNION ALL SELECT 'quarantine', position, kind, payload FROM quarantine WHERE position = $1";
         let query = sqlx::query(sql).bind(super::number(position));
-        let mut lines = Vec::new();
         for row in query.fetch_all(&mut self.after).await.map_err(port_error)? {
             let payload = String::from_utf8_lossy(blob(&row, 3)?).into_owned();
             lines.push(format!("{} {position} {}: {payload}", text(&row, 0)?, text(&row, 2)?));
@@ -123,7 +130,7 @@ async fn parked(
 impl FactSource for JournalFacts {
     fn total(&mut self) -> BoxFuture<'_, Result<u64, PortError>> {
         async move {
-            let sql = "SELECT count(*) FROM journal";
+            let sql = "SELECT coalesce(sum(last - first + 1), 0) FROM segments";
             let count: i64 = sqlx::query_scalar(sql).fetch_one(&mut self.after).await.map_err(port_error)?;
             Ok(count.unsigned_abs())
         }
@@ -171,7 +178,7 @@ impl BusFactSource for JournalFacts {
         async move {
             snapshot::pin(&mut self.after).await?;
             let last = log::last_position(&mut self.after).await.map_err(port_error)?;
-            let sql = "SELECT coalesce(min(position), 0) FROM journal WHERE position > $1";
+            let sql = "SELECT coalesce(min(max(first, $1 + 1)), 0) FROM segments WHERE last > $1";
             let query = sqlx::query_scalar(sql).bind(super::number(self.last));
             let next: i64 = query.fetch_one(&mut self.after).await.map_err(port_error)?;
             if last <= self.last || next.unsigned_abs() == self.last + 1 {

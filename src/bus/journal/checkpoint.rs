@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 const EVERY: usize = 16 << 20;
 
 /// Pages of the log at which SQLite does it at the end of a commit after all, when copying beside the commits does not
-/// work: 256 MiB.
+/// work: 256 MiB, or a quarter of that in a file that an older build made with its smaller pages.
 pub const AT_THE_LATEST: &str = "16384";
 
 /// Rounds beside the commits: what these add during the first is left for the second, and next to nothing for the writer.

@@ -1,7 +1,7 @@
 //! The reading end of one consumer group.
 
 use super::tail::Window;
-use super::{Shared, number, read_event};
+use super::{Shared, number, read_event, segment};
 use crate::domain::event::Event;
 use crate::domain::ids::TenantId;
 use crate::ports::PortError;
@@ -87,16 +87,14 @@ impl Feed {
         match window {
             Window::Next(events) => Ok(events),
             Window::Older => {
-                let sql = "SELECT position, kind, payload FROM journal WHERE position > $1 ORDER BY position LIMIT $2";
-                let query = sqlx::query(sql).bind(number(self.cursor)).bind(number(max as u64));
-                let rows = query.fetch_all(&mut self.connection).await.map_err(port_error)?;
-                if rows.is_empty() {
+                let events = segment::events_behind(&mut self.connection, self.cursor, max).await?;
+                if events.is_empty() {
                     // Nothing of what the tail no longer has is on file: the positions in between were lost and
                     // reported when the journal was opened.
                     self.cursor = self.cursor.max(durable);
                     self.confirm();
                 }
-                rows.iter().map(read_event).collect()
+                Ok(events)
             }
         }
     }

@@ -1,23 +1,24 @@
 //! The writing end of the journal: group commit, upkeep.
 
 use super::checkpoint::Checkpoints;
-use super::{Shared, checksum, number};
+use super::{Shared, number, segment};
 use crate::domain::event::Event;
 use crate::ports::PortError;
 use crate::ports::bus::{AppendError, EventLog};
-use crate::sqlite::{self, port_error, rows::Rows};
+use crate::sqlite::{self, port_error};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::SqliteConnection;
 use std::sync::Arc;
 
-/// Rows deleted at most in one upkeep, so that it never holds up commits for long.
+/// Events deleted at most in one upkeep, so that it never holds up commits for long.
 const TRIM_AT_ONCE: u64 = 5_000;
 
-/// One statement is one transaction: it is there as a whole or not at all, and costs one sync.
-const APPEND: &str = "INSERT INTO journal (position, kind, payload, checksum)
-     SELECT $3 + e.key, e.value ->> 0, substr($2, e.value ->> 1, e.value ->> 2), e.value ->> 3 FROM jsonb_each($1) e
-     WHERE (SELECT generation FROM writer) = $4";
+/// One statement is one transaction: it is there as a whole or not at all, and costs one sync. Not where another log has
+/// taken over, nor over what is there already.
+const APPEND: &str = "INSERT INTO segments (first, last, lines) SELECT $1, $2, $3
+     WHERE (SELECT generation FROM writer) = $4
+     AND coalesce((SELECT last FROM segments ORDER BY first DESC LIMIT 1), 0) < $1";
 
 /// The writer. There is one at a time: it belongs to the journal writer actor.
 pub struct Log {
@@ -26,8 +27,7 @@ pub struct Log {
     /// An append whose actor was rebuilt may still be on its way to the file; the number of a newer log stops it.
     generation: i64,
     checkpoints: Checkpoints,
-    rows: Rows,
-    payloads: Vec<u8>,
+    lines: Vec<u8>,
     sizes: Vec<usize>,
     written_positions: Vec<(&'static str, u64)>,
     trimmed_to: u64,
@@ -48,7 +48,7 @@ impl Log {
             *durable = (*durable).max(last);
             more
         });
-        let first: i64 = sqlx::query_scalar("SELECT coalesce(min(position), 1) FROM journal")
+        let first: i64 = sqlx::query_scalar("SELECT coalesce(min(first), 1) FROM segments")
             .fetch_one(&mut connection)
             .await
             .map_err(port_error)?;
@@ -57,8 +57,7 @@ impl Log {
             connection,
             generation,
             checkpoints: Checkpoints::default(),
-            rows: Rows::default(),
-            payloads: Vec::new(),
+            lines: Vec::new(),
             sizes: Vec::new(),
             written_positions: Vec::new(),
             trimmed_to: u64::try_from(first - 1).unwrap_or_default(),
@@ -66,6 +65,9 @@ impl Log {
     }
 
     async fn append_batch(&mut self, batch: &[Arc<Event>]) -> Result<(), AppendError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         let durable = self.shared.last();
         let slowest =
             self.shared.all_confirmed().iter().map(|(_, position)| *position).min().unwrap_or(durable);
@@ -77,16 +79,16 @@ impl Log {
         }
         self.checkpoints.finish(&mut self.connection).await;
         self.encode(batch, durable + 1)?;
-        let (json, _) = self.rows.take();
         // The statement keeps the bytes; the next batch is about as large.
-        let next = Vec::with_capacity(self.payloads.len());
-        let payloads = std::mem::replace(&mut self.payloads, next);
-        self.checkpoints.appended(payloads.len(), &self.shared);
-        let insert =
-            sqlx::query(APPEND).bind(json).bind(payloads).bind(number(durable + 1)).bind(self.generation);
+        let next = Vec::with_capacity(self.lines.len());
+        let lines = std::mem::replace(&mut self.lines, next);
+        self.checkpoints.appended(lines.len(), &self.shared);
+        let last = durable + batch.len() as u64;
+        let insert = sqlx::query(APPEND).bind(number(durable + 1)).bind(number(last)).bind(lines);
+        let insert = insert.bind(self.generation);
         match insert.execute(&mut self.connection).await {
             Err(error) => return Err(self.explain(&error, durable).await),
-            Ok(done) if done.rows_affected() != batch.len() as u64 => {
+            Ok(done) if done.rows_affected() == 0 => {
                 return Err(AppendError::InDoubt("another log has taken over the journal".into()));
             }
             Ok(_) => {}
@@ -96,21 +98,16 @@ impl Log {
             tail.push(position, event.clone(), *bytes);
         }
         drop(tail);
-        self.shared.durable.send_replace(durable + batch.len() as u64);
+        self.shared.durable.send_replace(last);
         Ok(())
     }
 
     fn encode(&mut self, batch: &[Arc<Event>], first: u64) -> Result<(), AppendError> {
-        self.payloads.clear();
+        self.lines.clear();
         self.sizes.clear();
         for (position, event) in (first..).zip(batch) {
-            let start = self.payloads.len();
-            event.encode(&mut self.payloads).map_err(|error| AppendError::NotDurable(error.to_string()))?;
-            let payload = &self.payloads[start..];
-            let kind = event.body.kind().as_str();
-            let row = (kind, start + 1, payload.len(), checksum(position, kind, payload));
-            self.sizes.push(payload.len());
-            self.rows.push(&[], &row).map_err(|error| AppendError::NotDurable(error.to_string()))?;
+            let pushed = segment::push(&mut self.lines, position, event);
+            self.sizes.push(pushed.map_err(|error| AppendError::NotDurable(error.to_string()))?);
         }
         Ok(())
     }
@@ -152,7 +149,8 @@ impl Log {
         let keep_from = slowest.saturating_sub(self.shared.settings.retain_events);
         let upto = keep_from.min(self.trimmed_to + TRIM_AT_ONCE);
         if upto > self.trimmed_to {
-            let delete = sqlx::query("DELETE FROM journal WHERE position <= $1").bind(number(upto));
+            let sql = "DELETE FROM segments WHERE first <= $1 AND last <= $1";
+            let delete = sqlx::query(sql).bind(number(upto));
             delete.execute(&mut self.connection).await.map_err(port_error)?;
             self.trimmed_to = upto;
         }
@@ -176,7 +174,7 @@ impl EventLog for Log {
 
 /// The last position that was ever given out, trimmed or not.
 pub(super) async fn last_position(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
-    let sql = "SELECT max(coalesce((SELECT max(position) FROM journal), 0),
+    let sql = "SELECT max(coalesce((SELECT last FROM segments ORDER BY first DESC LIMIT 1), 0),
                           coalesce((SELECT max(position) FROM positions), 0),
                           coalesce((SELECT max(position) FROM quarantine), 0))";
     let last: i64 = sqlx::query_scalar(sql).fetch_one(connection).await?;

@@ -10,7 +10,10 @@ mod dead_letters;
 mod feed;
 mod log;
 pub mod recovery;
+mod segment;
 mod tail;
+#[cfg(test)]
+pub mod tampering;
 
 use crate::domain::event::Event;
 use crate::ports::bus::{EventFeed, EventHistory, EventLog, LEDGER_GROUP};
@@ -32,6 +35,7 @@ use tokio::sync::watch;
 pub const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "journal", include_str!("../../../migrations/journal/0001_journal.sql")),
     (2, "writer", include_str!("../../../migrations/journal/0002_writer.sql")),
+    (3, "segments", include_str!("../../../migrations/journal/0003_segments.sql")),
 ];
 
 /// Numbers of the journal.
@@ -184,13 +188,15 @@ impl EventHistory for Journal {
         async move {
             let mut connection = sqlite::connect(&self.shared.path, &sqlite::reading(&self.shared.path)).await?;
             let confirmed = self.shared.confirmed(LEDGER_GROUP);
-            let sql = "SELECT position, kind, payload FROM journal WHERE position > $1
-                       UNION ALL SELECT position, kind, payload FROM retries WHERE consumer_group = $2 AND position <= $1
+            // What waits or was given up lies before all others.
+            let sql = "SELECT position, kind, payload FROM retries WHERE consumer_group = $2 AND position <= $1
                        UNION ALL SELECT position, kind, payload FROM dead_letters WHERE consumer_group = $2 AND position <= $1
                        ORDER BY position";
             let query = sqlx::query(sql).bind(number(confirmed)).bind(LEDGER_GROUP);
             let rows = query.fetch_all(&mut connection).await.map_err(port_error)?;
-            rows.iter().map(|row| read_event(row).map(|(_, event)| event)).collect()
+            let mut events: Vec<_> = rows.iter().map(read_event).collect::<Result<_, _>>()?;
+            events.extend(segment::events_behind(&mut connection, confirmed, usize::MAX).await?);
+            Ok(events.into_iter().map(|(_, event)| event).collect())
         }
         .boxed()
     }
@@ -203,26 +209,14 @@ fn options(path: &Path) -> SqliteConnectOptions {
 /// Reads (position, kind, payload) from the first three columns.
 fn read_event(row: &SqliteRow) -> Result<(u64, Arc<Event>), PortError> {
     let position: i64 = row.try_get(0).map_err(port_error)?;
-    let kind: &str = row.try_get(1).map_err(port_error)?;
-    let payload: &[u8] = row.try_get(2).map_err(port_error)?;
-    let event = Event::decode(kind, payload)
-        .map_err(|error| PortError::Permanent(format!("journal position {position}: {error}")))?;
-    Ok((u64::try_from(position).unwrap_or_default(), Arc::new(event)))
+    let position = position.unsigned_abs();
+    let (kind, payload) = (row.try_get(1).map_err(port_error)?, row.try_get(2).map_err(port_error)?);
+    Ok((position, segment::read_event(position, kind, payload)?))
 }
 
 /// A position or count as SQLite holds it.
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// What each row carries to prove that it is what was written: CRC-32 (IEEE) over position, kind and payload.
-fn checksum(position: u64, kind: &str, payload: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&position.to_be_bytes());
-    crc.update(kind.as_bytes());
-    crc.update(&[0]);
-    crc.update(payload);
-    crc.finalize()
 }
 
 #[cfg(test)]

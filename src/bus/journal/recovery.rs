@@ -1,13 +1,16 @@
 //! Opening a journal that may have been damaged: find it, say it, keep everything that is still whole.
 
-use super::{MIGRATIONS, checksum, log, number};
+use super::segment::{self, Line, Segment};
+use super::{MIGRATIONS, log, number};
 use crate::domain::event::Event;
 use crate::ports::PortError;
 use crate::ports::bus::LEDGER_GROUP;
 use crate::ports::clock::SharedClock;
 use crate::sqlite::{self, port_error};
-use sqlx::Row as _;
+use futures_util::TryStreamExt as _;
+use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnection;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What was found wrong, in words for the operator. Empty for a whole journal.
@@ -135,65 +138,96 @@ async fn open_and_check(
     Ok(Opened { last, ledger_position })
 }
 
-/// Moves rows that are not what was written out of the consumers' way, and reports positions that are gone.
+/// Moves what is not what was written out of the consumers' way, and reports positions that are gone.
 async fn quarantine_unreadable(
     connection: &mut SqliteConnection,
     after: u64,
     clock: &SharedClock,
     findings: &mut Findings,
 ) -> Result<(), PortError> {
-    const PAGE: i64 = 10_000;
-    let mut cursor = after;
-    loop {
-        let sql = "SELECT position, kind, payload, checksum FROM journal WHERE position > $1 ORDER BY position LIMIT $2";
-        let query = sqlx::query(sql).bind(number(cursor)).bind(PAGE);
-        let rows = query.fetch_all(&mut *connection).await.map_err(port_error)?;
-        if rows.is_empty() {
-            return Ok(());
+    let (mut expected, mut damaged) = (after + 1, Vec::new());
+    let mut rows = sqlx::query(segment::BEHIND).bind(number(after)).fetch(&mut *connection);
+    let mut gaps = Vec::new();
+    while let Some(row) = rows.try_next().await.map_err(port_error)? {
+        let segment = Segment::of(&row)?;
+        let mut there: BTreeSet<u64> = BTreeSet::new();
+        let mut is_damaged = false;
+        for line in segment.lines().filter(|line| line.position > after) {
+            there.insert(line.position);
+            is_damaged |= !is_readable(&line);
         }
-        for row in &rows {
-            let position: i64 = row.try_get(0).map_err(port_error)?;
-            let position = u64::try_from(position).unwrap_or_default();
-            if position > cursor + 1 {
-                let (from, to) = (cursor + 1, position - 1);
-                let known: i64 =
-                    sqlx::query_scalar("SELECT count(*) FROM quarantine WHERE position BETWEEN $1 AND $2")
-                        .bind(number(from))
-                        .bind(number(to))
-                        .fetch_one(&mut *connection)
-                        .await
-                        .map_err(port_error)?;
-                if number(to - from + 1) > known {
-                    findings.0.push(format!("journal positions {from} to {to} are missing"));
-                }
+        for position in there.into_iter().chain([segment.last + 1]) {
+            if position > expected {
+                gaps.push((expected, position - 1));
             }
-            cursor = position;
-            let kind: &str = row.try_get(1).map_err(port_error)?;
-            let payload: &[u8] = row.try_get(2).map_err(port_error)?;
-            let stored: i64 = row.try_get(3).map_err(port_error)?;
-            let reason = if stored != i64::from(checksum(position, kind, payload)) {
-                "does not match its checksum".to_owned()
-            } else if let Err(error) = Event::decode(kind, payload) {
-                error.to_string()
-            } else {
-                continue;
-            };
-            findings.0.push(format!("journal position {position} {reason}; it was put into quarantine"));
-            sqlx::query(
-                "INSERT INTO quarantine (position, found_at, reason, kind, payload)
-                 SELECT position, $2, $3, kind, payload FROM journal WHERE position = $1",
-            )
-            .bind(number(position))
-            .bind(clock.now().micros())
-            .bind(reason)
-            .execute(&mut *connection)
-            .await
-            .map_err(port_error)?;
-            let delete = sqlx::query("DELETE FROM journal WHERE position = $1").bind(number(position));
-            delete.execute(&mut *connection).await.map_err(port_error)?;
+            expected = expected.max(position + 1);
+        }
+        expected = segment.last.max(after) + 1;
+        if is_damaged {
+            damaged.push(segment.first);
         }
     }
+    drop(rows);
+    for (from, to) in gaps {
+        let sql = "SELECT count(*) FROM quarantine WHERE position BETWEEN $1 AND $2";
+        let query = sqlx::query_scalar(sql).bind(number(from)).bind(number(to));
+        let known: i64 = query.fetch_one(&mut *connection).await.map_err(port_error)?;
+        if number(to - from + 1) > known {
+            findings.0.push(format!("journal positions {from} to {to} are missing"));
+        }
+    }
+    for first in damaged {
+        quarantine_lines(connection, first, after, clock, findings).await?;
+    }
+    Ok(())
 }
+
+fn is_readable(line: &Line<'_>) -> bool {
+    line.whole && Event::decode(line.kind, line.payload).is_ok()
+}
+
+/// Leaves of a segment what is whole, and puts the rest aside.
+async fn quarantine_lines(
+    connection: &mut SqliteConnection,
+    first: u64,
+    after: u64,
+    clock: &SharedClock,
+    findings: &mut Findings,
+) -> Result<(), PortError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(port_error)?;
+    let query = sqlx::query(segment::AROUND).bind(number(first));
+    let row = query.fetch_one(&mut *transaction).await.map_err(port_error)?;
+    let segment = Segment::of(&row)?;
+    let mut whole = Vec::with_capacity(segment.bytes.len());
+    for line in segment.lines().filter(|line| line.position <= after || is_readable(line)) {
+        whole.extend_from_slice(line.bytes);
+        whole.push(b'\n');
+    }
+    let kept: BTreeSet<u64> = segment::lines(first, &whole).map(|line| line.position).collect();
+    for line in segment.lines().filter(|line| line.position > after && !is_readable(line)) {
+        let position = line.position;
+        if kept.contains(&position) {
+            continue; // a piece that only seems to be that of its neighbour
+        }
+        let reason = match Event::decode(line.kind, line.payload) {
+            Err(error) if line.whole => error.to_string(),
+            _ => "does not match its checksum".to_owned(),
+        };
+        findings.0.push(format!("journal position {position} {reason}; it was put into quarantine"));
+        let sql = "INSERT OR IGNORE INTO quarantine (position, found_at, reason, kind, payload) VALUES ($1, $2, $3, $4, $5)";
+        let insert = sqlx::query(sql).bind(number(position)).bind(clock.now().micros()).bind(reason);
+        let insert = insert.bind(line.kind).bind(line.payload);
+        insert.execute(&mut *transaction).await.map_err(port_error)?;
+    }
+    let rest = sqlx::query("UPDATE segments SET lines = $2 WHERE first = $1").bind(number(first)).bind(whole);
+    rest.execute(&mut *transaction).await.map_err(port_error)?;
+    transaction.commit().await.map_err(port_error)
+}
+
+/// The same rows out of a file that was damaged before it was brought up to date, as the schema's third step makes them.
+const BEFORE_SEGMENTS: &str = "(SELECT position AS first, position AS last,
+     CAST(printf('%d %08x ', position, checksum) || kind || ' ' || payload || x'0a' AS BLOB) AS lines
+     FROM damaged.journal)";
 
 /// Copies what can still be read into a new file and puts it in the place of the damaged one, which is kept aside.
 async fn salvage(path: &Path, clock: &SharedClock, findings: &mut Findings) -> Result<(), PortError> {
@@ -212,6 +246,13 @@ async fn salvage(path: &Path, clock: &SharedClock, findings: &mut Findings) -> R
             findings.0.push(format!("table {table} of the damaged journal could not be copied: {error}"));
         }
     }
+    let found = sqlx::query("SELECT 1 FROM damaged.sqlite_schema WHERE name = 'segments'")
+        .fetch_all(&mut target)
+        .await;
+    let source = match found {
+        Ok(found) if found.is_empty() => BEFORE_SEGMENTS,
+        _ => "damaged.segments",
+    };
     let mut kept = 0;
     // From the front until the damage, then from the back until the damage.
     for order in ["ASC", "DESC"] {
@@ -219,29 +260,22 @@ async fn salvage(path: &Path, clock: &SharedClock, findings: &mut Findings) -> R
         loop {
             let bound = match (order, last) {
                 (_, None) => String::new(),
-                ("ASC", Some(last)) => format!("WHERE position > {last}"),
-                (_, Some(last)) => format!("WHERE position < {last}"),
+                ("ASC", Some(last)) => format!("WHERE first > {last}"),
+                (_, Some(last)) => format!("WHERE first < {last}"),
             };
-            let sql = format!(
-                "SELECT position, kind, payload, checksum FROM damaged.journal {bound} ORDER BY position {order} LIMIT 1"
-            );
+            let sql =
+                format!("SELECT first, last, lines FROM {source} {bound} ORDER BY first {order} LIMIT 1");
             let row = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_optional(&mut target).await;
             let Ok(Some(row)) = row else { break };
-            let position: i64 = row.try_get(0).map_err(port_error)?;
-            let (kind, payload): (&str, &[u8]) = match (row.try_get(1), row.try_get(2)) {
-                (Ok(kind), Ok(payload)) => (kind, payload),
-                _ => break,
-            };
-            let stored: i64 = row.try_get(3).map_err(port_error)?;
-            let insert = sqlx::query(
-                "INSERT OR IGNORE INTO main.journal (position, kind, payload, checksum) VALUES ($1, $2, $3, $4)",
-            );
-            let insert = insert.bind(position).bind(kind).bind(payload).bind(stored);
+            let Ok(segment) = Segment::of(&row) else { break };
+            let insert =
+                sqlx::query("INSERT OR IGNORE INTO main.segments (first, last, lines) VALUES ($1, $2, $3)");
+            let insert = insert.bind(number(segment.first)).bind(number(segment.last)).bind(segment.bytes);
             if insert.execute(&mut target).await.map_err(port_error)?.rows_affected() == 0 {
                 break;
             }
-            kept += 1;
-            last = Some(position);
+            kept += segment.lines().count();
+            last = Some(number(segment.first));
         }
     }
     sqlx::query("DETACH DATABASE damaged").execute(&mut target).await.map_err(port_error)?;

@@ -8,10 +8,16 @@ use sqlx::sqlite::SqliteConnectOptions;
 async fn give_up_newest(shop: &Shop) {
     let file = shop.blend.data_dir().join("journal.db");
     let mut journal = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
-    let sql = "INSERT INTO dead_letters SELECT 'queue.sales.created', position, x'0192f5a0000070008000000000000001', 4,
-                   1767225600000000, 1767225614000000, 'unit ' || position || ' is not known', kind, payload FROM journal
-               WHERE kind = 'sales.created' ORDER BY position DESC LIMIT 1";
-    assert_eq!(sqlx::query(sql).execute(&mut journal).await.unwrap().rows_affected(), 1);
+    let sql = "SELECT CAST(lines AS TEXT) FROM segments ORDER BY first DESC LIMIT 1";
+    let lines: String = sqlx::query_scalar(sql).fetch_one(&mut journal).await.unwrap();
+    // Position, checksum, kind, JSON.
+    let newest: Vec<&str> = lines.lines().last().unwrap().splitn(4, ' ').collect();
+    let [position, _, kind @ "sales.created", payload] = newest[..] else { panic!("{newest:?} is no sale") };
+    let sql =
+        "INSERT INTO dead_letters VALUES ('queue.sales.created', $1, x'0192f5a0000070008000000000000001', 4,
+               1767225600000000, 1767225614000000, 'unit ' || $1 || ' is not known', $2, CAST($3 AS BLOB))";
+    let insert = sqlx::query(sql).bind(position.parse::<i64>().unwrap()).bind(kind).bind(payload);
+    assert_eq!(insert.execute(&mut journal).await.unwrap().rows_affected(), 1);
     sqlx::Connection::close(journal).await.unwrap();
 }
 

@@ -3,13 +3,19 @@
 use super::*;
 use std::fs;
 
+/// Events of one commit.
+const COMMIT: usize = 10;
+
 /// A journal with so many sales, closed the clean way: everything in the main file, no WAL left.
 async fn closed_journal(home: &Home, count: usize) -> Vec<Arc<Event>> {
     let mut shop = Shop::new(1);
     let events = sales(&mut shop, count);
     {
         let journal = home.open().await;
-        log(&journal).await.append(&events).await.unwrap();
+        let mut log = log(&journal).await;
+        for commit in events.chunks(COMMIT) {
+            log.append(commit).await.unwrap();
+        }
     }
     home.sql(&["PRAGMA wal_checkpoint(TRUNCATE)"]).await;
     events
@@ -68,8 +74,8 @@ async fn goes_on(journal: &Journal, before: usize) {
 async fn a_changed_byte_in_the_last_row_is_quarantined() {
     let home = Home::new();
     let events = closed_journal(&home, 5).await;
-    home.sql(&["UPDATE journal SET payload = CAST(replace(CAST(payload AS TEXT), 'cajera', 'cajerb') AS BLOB) WHERE position = 5"])
-        .await;
+    let change = "UPDATE journal SET payload = CAST(replace(CAST(payload AS TEXT), 'cajera', 'cajerb') AS BLOB) WHERE position = 5";
+    home.tamper(change).await;
     assert_eq!(keeps_all_but_the_last_and_goes_on(&home, &events, "position 5 does not match").await, 4);
     // The bytes are kept, and their position is not given out again.
     let mut connection = sqlite::connect(&home.path(), &sqlite::reading(&home.path())).await.unwrap();
@@ -79,7 +85,7 @@ async fn a_changed_byte_in_the_last_row_is_quarantined() {
             .await
             .unwrap();
     let next: i64 =
-        sqlx::query_scalar("SELECT max(position) FROM journal").fetch_one(&mut connection).await.unwrap();
+        sqlx::query_scalar("SELECT max(last) FROM segments").fetch_one(&mut connection).await.unwrap();
     assert_eq!((kept, next), (1, 6));
 }
 
@@ -87,7 +93,7 @@ async fn a_changed_byte_in_the_last_row_is_quarantined() {
 async fn a_changed_byte_in_the_middle_costs_that_event_only() {
     let home = Home::new();
     let events = closed_journal(&home, 5).await;
-    home.sql(&["UPDATE journal SET kind = 'stock.moved' WHERE position = 2"]).await;
+    home.tamper("UPDATE journal SET kind = 'stock.moved' WHERE position = 2").await;
     let (journal, findings) = home.open_with(settings()).await;
     assert_eq!(findings.0.len(), 1, "{findings:?}");
     let rest = [events[0].clone(), events[2].clone(), events[3].clone(), events[4].clone()];
@@ -95,15 +101,43 @@ async fn a_changed_byte_in_the_middle_costs_that_event_only() {
 }
 
 #[tokio::test]
-async fn a_deleted_row_is_reported_as_missing() {
+async fn a_deleted_line_is_reported_as_missing() {
     let home = Home::new();
     let events = closed_journal(&home, 5).await;
-    home.sql(&["DELETE FROM journal WHERE position IN (2, 3)"]).await;
+    home.tamper("DELETE FROM journal WHERE position IN (2, 3)").await;
     let (journal, findings) = home.open_with(settings()).await;
     assert_eq!(findings.0, ["journal positions 2 to 3 are missing"]);
     let rest = [events[0].clone(), events[3].clone(), events[4].clone()];
     assert_eq!(journal.unconfirmed().await.unwrap(), rest);
     goes_on(&journal, 3).await;
+}
+
+#[tokio::test]
+async fn a_deleted_segment_is_reported_as_missing() {
+    let home = Home::new();
+    let events = closed_journal(&home, 3 * COMMIT).await;
+    home.sql(&["DELETE FROM segments WHERE first = 11"]).await;
+    let (journal, findings) = home.open_with(settings()).await;
+    assert_eq!(findings.0, ["journal positions 11 to 20 are missing"]);
+    assert_eq!(journal.unconfirmed().await.unwrap(), [&events[..10], &events[20..]].concat());
+}
+
+#[tokio::test]
+async fn a_journal_of_single_rows_is_brought_up_to_date() {
+    let home = Home::new();
+    let events = closed_journal(&home, 5).await;
+    home.tamper("UPDATE journal SET checksum = checksum + 1 WHERE position = 4").await;
+    // As the first two steps of the schema had it.
+    let mut connection = sqlite::connect(&home.path(), &sqlite::durable(&home.path())).await.unwrap();
+    tampering::unpack(&mut connection).await;
+    let older = "DROP TABLE segments; DELETE FROM _sqlx_migrations WHERE version = 3";
+    sqlx::raw_sql(older).execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    let (journal, findings) = home.open_with(settings()).await;
+    assert_eq!(findings.0, ["journal position 4 does not match its checksum; it was put into quarantine"]);
+    let rest = [&events[..3], &events[4..]].concat();
+    assert_eq!(journal.unconfirmed().await.unwrap(), rest);
+    goes_on(&journal, 4).await;
 }
 
 #[tokio::test]
