@@ -13,11 +13,8 @@ use crate::ports::bus::AppendError;
 /// Events of one batch to the journal at most; an import is never split.
 const BATCH: usize = 2_048;
 
-/// Batches with the journal at most.
-pub(super) const UNDER_WAY: usize = 4;
-
-/// Rounds that everybody else on the thread gets before a batch is sent.
-const YIELDS: usize = 3;
+/// Batches with the journal at most: one that is being committed, and the next.
+pub(super) const UNDER_WAY: usize = 2;
 
 impl Reservation {
     /// Puts an event into the next batch.
@@ -26,19 +23,15 @@ impl Reservation {
         self.schedule_flush(cx);
     }
 
-    /// Sends the next batch once whoever is ready to run on this thread has run: tills that were just answered come
-    /// back with their next sale, and all of them share a commit instead of taking turns in halves.
+    /// Sends the next batch behind what is in the mailbox now. Not later: tills that were just answered would all come
+    /// back with their next sale and share a commit, but nobody would have anything to do while it is on its way. So
+    /// some are answered while others are committed, and what comes during a commit shares the next one anyway.
     pub(super) fn schedule_flush(&mut self, cx: &mut Cx<Self>) {
         if self.flush_scheduled || !self.may_send() {
             return;
         }
         self.flush_scheduled = true;
-        let others_first = async {
-            for _ in 0..YIELDS {
-                tokio::task::yield_now().await;
-            }
-        };
-        cx.pipe(others_first, |()| Msg::Flush);
+        cx.notify(Msg::Flush);
     }
 
     /// Whether there is something to send and room for it. After a failure the numbers of everything under way are

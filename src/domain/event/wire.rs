@@ -55,14 +55,6 @@ struct Header<'a> {
     tracestate: Option<Cow<'a, str>>,
 }
 
-#[derive(Serialize)]
-struct Outgoing<'a, B: Serialize> {
-    #[serde(flatten)]
-    header: Header<'a>,
-    #[serde(flatten)]
-    body: B,
-}
-
 #[derive(Serialize, Deserialize)]
 struct SaleBody<'a> {
     venta_id: SaleId,
@@ -176,6 +168,7 @@ impl Event {
         }
     }
 
+    /// `body` is an object with a field that is always there.
     fn write(&self, buffer: &mut Vec<u8>, body: impl Serialize) -> Result<(), serde_json::Error> {
         let header = Header {
             event_id: self.id,
@@ -188,7 +181,13 @@ impl Event {
             traceparent: self.trace.as_ref().map(|_| Cow::Owned(self.traceparent())),
             tracestate: self.trace.as_ref().and_then(|trace| trace.state()).map(Cow::Borrowed),
         };
-        serde_json::to_writer(buffer, &Outgoing { header, body })
+        // One object of both: `{..}` and `{..}` become `{..,..}`. Flattening them does the same, field by field.
+        serde_json::to_writer(&mut *buffer, &header)?;
+        buffer.pop();
+        let seam = buffer.len();
+        serde_json::to_writer(&mut *buffer, &body)?;
+        buffer[seam] = b',';
+        Ok(())
     }
 
     /// Reads an event of a kind from its JSON.
