@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod deaths;
+mod following;
 mod moments;
 mod outages;
 mod outbox;

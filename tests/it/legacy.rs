@@ -13,12 +13,12 @@ use uuid::Uuid;
 
 const SOURCE: &str = "BLEND_LEGACY__SOURCES__LINCE__";
 
-async fn stand_in(erp: &Shop) -> SqlServerStandIn {
+pub async fn stand_in(erp: &Shop) -> SqlServerStandIn {
     let login = Login { user: "blend".to_owned(), password: "secreto".to_owned() };
     SqlServerStandIn::start("127.0.0.1:0", login, erp.handler()).await.unwrap()
 }
 
-fn demo() -> Shop {
+pub fn demo() -> Shop {
     Shop::demo(Arc::new(SystemClock))
 }
 
@@ -26,10 +26,16 @@ fn demo() -> Shop {
 async fn following(server: &SqlServerStandIn) -> (Blend, Uuid) {
     let mut blend = Blend::new();
     let tenant = blend.tenant("Sur").await;
+    follow(&mut blend, tenant, server);
+    (blend, tenant)
+}
+
+/// Has an installation follow the stand-in, ten times a second.
+pub fn follow(blend: &mut Blend, tenant: Uuid, server: &SqlServerStandIn) {
     let port = server.address().port().to_string();
-    let tenant_id = tenant.to_string();
+    let tenant = tenant.to_string();
     let settings = [
-        ("TENANT", tenant_id.as_str()),
+        ("TENANT", tenant.as_str()),
         ("HOST", "127.0.0.1"),
         ("PORT", &port),
         ("USER", "blend"),
@@ -41,10 +47,9 @@ async fn following(server: &SqlServerStandIn) -> (Blend, Uuid) {
     for (name, value) in settings {
         blend.set(&format!("{SOURCE}{name}"), value);
     }
-    (blend, tenant)
 }
 
-async fn loaded(api: &Api) -> Value {
+pub async fn loaded(api: &Api) -> Value {
     eventually("the ERP is loaded", async || {
         let status = api.get("/api/v1/sync/legacy").await.json;
         let source = status["fuentes"].get(0)?.clone();
@@ -57,7 +62,7 @@ async fn available(api: &Api, sku: &str) -> Value {
     api.get(&format!("/api/v1/productos/scan/{sku}")).await.json["stock_actual"].clone()
 }
 
-async fn becomes(api: &Api, sku: &str, count: i64) {
+pub async fn becomes(api: &Api, sku: &str, count: i64) {
     eventually(&format!("{sku} becomes {count}"), async || {
         (available(api, sku).await.as_i64() == Some(count)).then_some(())
     })
