@@ -16,16 +16,26 @@ const BATCH: usize = 2_048;
 /// Batches with the journal at most: one that is being committed, and the next.
 pub(super) const UNDER_WAY: usize = 2;
 
+/// Sales that are sent at once, whatever else is in the mailbox. Of many tills that come back together the first are
+/// committed while the others are still decided upon; with two batches under way, those behind gather anyway.
+const AT_ONCE: usize = 16;
+
 impl Reservation {
     /// Puts an event into the next batch.
     pub(super) fn record(&mut self, draft: Draft, cx: &mut Cx<Self>) {
+        // Other drafts may be parts of something that is durable as a whole or not at all.
+        let is_sale = matches!(draft.done, Done::Sale(_));
         self.outbox.push(draft);
-        self.schedule_flush(cx);
+        if is_sale && self.outbox.len() >= AT_ONCE {
+            self.flush(cx);
+        } else {
+            self.schedule_flush(cx);
+        }
     }
 
-    /// Sends the next batch behind what is in the mailbox now. Not later: tills that were just answered would all come
-    /// back with their next sale and share a commit, but nobody would have anything to do while it is on its way. So
-    /// some are answered while others are committed, and what comes during a commit shares the next one anyway.
+    /// Sends the next batch behind what is in the mailbox now, if not before. Not later: tills that were just answered
+    /// would all come back with their next sale and share a commit, but nobody would have anything to do while it is on
+    /// its way. So some are answered while others are committed, and what comes during a commit shares the next one.
     pub(super) fn schedule_flush(&mut self, cx: &mut Cx<Self>) {
         if self.flush_scheduled || !self.may_send() {
             return;

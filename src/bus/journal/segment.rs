@@ -22,7 +22,8 @@ pub const BEHIND: &str = "SELECT first, last, lines FROM segments
      WHERE first >= coalesce((SELECT max(first) FROM segments WHERE first <= $1), 0) ORDER BY first";
 
 /// The segment that a position ($1) lies in.
-pub const AROUND: &str = "SELECT first, last, lines FROM segments WHERE first <= $1 AND last >= $1";
+pub const AROUND: &str = "SELECT first, last, lines FROM segments
+     WHERE first = (SELECT max(first) FROM segments WHERE first <= $1) AND last >= $1";
 
 /// One event as it lies in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
