@@ -106,7 +106,8 @@ impl Adapters {
             }
         };
         // At once, so that whoever looks sees all that are away.
-        let ((bus, findings), ledger, (new_stock, outboxes)) = tokio::try_join!(bus, ledger, stock)?;
+        let opened = async { tokio::try_join!(bus, ledger, stock) };
+        let ((bus, findings), ledger, (new_stock, outboxes)) = Box::pin(opened).await?;
         let channels = Channels::open(&data_dir.channels()).await?;
         Ok(Self { bus, ledger, new_stock, channels, outboxes, findings })
     }

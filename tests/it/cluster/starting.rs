@@ -64,6 +64,15 @@ async fn a_node_that_waits_for_a_server_ends_when_it_is_told_to() {
 #[tokio::test]
 async fn what_waiting_does_not_mend_ends_a_start_at_once() {
     let servers = Servers::start().await;
+    // A queue that is not what the settings ask for.
+    let connection = lapin::Connection::connect(&servers.rabbitmq.url(), Default::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let queue = "queue.sales.created.dlq";
+    let declared = channel.queue_declare(queue.into(), Default::default(), Default::default());
+    declared.await.unwrap();
+    let said = servers.node().command(&["serve", "--listen", "127.0.0.1:0"]).await.refused();
+    assert!(said.contains("queue.sales.created.dlq exists with other arguments"), "{said}");
+    channel.queue_delete(queue.into(), Default::default()).await.unwrap();
     let rabbitmq = servers.rabbitmq.url_with("guest", "wrong", "%2f");
     let vhost = servers.rabbitmq.url_with("guest", "guest", "nowhere");
     let redis = servers.redis.url_with("wrong");
@@ -80,11 +89,4 @@ async fn what_waiting_does_not_mend_ends_a_start_at_once() {
         assert!(said.contains(word), "{name}: {word} is not in {said}");
         assert!(!said.contains("guest:wrong"), "{said}");
     }
-    // A queue that is not what the settings ask for.
-    let connection = lapin::Connection::connect(&servers.rabbitmq.url(), Default::default()).await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
-    let (queue, options) = ("queue.sales.created.dlq".into(), lapin::options::QueueDeclareOptions::default());
-    channel.queue_declare(queue, options, Default::default()).await.unwrap();
-    let said = servers.node().command(&["serve", "--listen", "127.0.0.1:0"]).await.refused();
-    assert!(said.contains("queue.sales.created.dlq exists with other arguments"), "{said}");
 }
