@@ -90,7 +90,7 @@ fn main() {
         };
         config.legacy.sources.insert("lince".into(), source);
         let data_dir = DataDir::claim_alone(&config.data_dir, "bench").unwrap();
-        let engine = Engine::start(&config, &data_dir, clock.clone(), None).await.unwrap();
+        let engine = Engine::start(&config, &data_dir, clock.clone()).await.unwrap();
         engine.ready().await.unwrap();
         let location = Location {
             id: LocationId(Uuid::now_v7()),

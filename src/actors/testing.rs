@@ -82,6 +82,8 @@ struct BusState {
     opened: usize,
     /// Appends that began, decided or not.
     begun: usize,
+    /// Times that somebody asked what the ledger lacks, as every rebuild does.
+    looks: usize,
 }
 
 /// A bus whose appends can be held and made to fail.
@@ -100,6 +102,11 @@ impl FakeBus {
 
     fn state(&self) -> MutexGuard<'_, BusState> {
         self.state.lock().unwrap()
+    }
+
+    /// Rebuilds that have looked here, whichever life of a shard they belong to.
+    pub fn looks(&self) -> usize {
+        self.state().looks
     }
 
     /// Appends from now on wait.
@@ -208,7 +215,8 @@ impl EventLog for FakeLog {
 
 impl EventHistory for FakeBus {
     fn unconfirmed(&self) -> BoxFuture<'_, Result<Vec<Arc<Event>>, PortError>> {
-        let state = self.state();
+        let mut state = self.state();
+        state.looks += 1;
         let open =
             |(index, event): (usize, &Arc<Event>)| (!state.confirmed.contains(&index)).then(|| event.clone());
         let events = state.durable.iter().enumerate().filter_map(open).collect();

@@ -2,6 +2,7 @@
 
 use super::data_dir::{DataDir, journal_file, ledger_file};
 use super::outboxes::Outboxes;
+use super::waiting::Waiting;
 use crate::actors::channels::Feeds;
 use crate::bus::journal::audit::JournalFacts;
 use crate::bus::journal::{Journal, JournalSettings};
@@ -61,30 +62,66 @@ pub enum Ledger {
 }
 
 impl Adapters {
-    /// Opens what the settings name.
-    pub async fn open(config: &Config, data_dir: &DataDir, clock: SharedClock) -> anyhow::Result<Self> {
-        let (bus, findings) = match rabbitmq(config, clock.clone()) {
-            Some(bus) => {
-                bus.check().await?;
-                (Bus::RabbitMq(bus), Vec::new())
-            }
-            None => {
-                let settings = journal_settings(config);
-                let (journal, findings) = Journal::open(&data_dir.journal(), settings, clock).await?;
-                (Bus::Journal(journal), findings.0)
+    /// Opens what the settings name. Servers that are away are waited for, where that is wanted.
+    pub async fn open(
+        config: &Config,
+        data_dir: &DataDir,
+        clock: SharedClock,
+        waiting: Option<&Waiting>,
+    ) -> anyhow::Result<Self> {
+        let bus = async {
+            match rabbitmq(config, clock.clone()) {
+                Some(bus) => {
+                    reached(waiting, "RabbitMQ", async || bus.check().await).await?;
+                    Ok((Bus::RabbitMq(bus), Vec::new()))
+                }
+                None => {
+                    let settings = journal_settings(config);
+                    let opened = Journal::open(&data_dir.journal(), settings, clock.clone()).await;
+                    opened.map(|(journal, findings)| (Bus::Journal(journal), findings.0))
+                }
             }
         };
-        let ledger = match postgres(config) {
-            Some(settings) => Ledger::Postgres(Box::new(postgres::Ledger::open(&settings).await?)),
-            None => Ledger::Sqlite(sqlite::Ledger::open(&data_dir.ledger()).await?),
+        let ledger = async {
+            match postgres(config) {
+                Some(settings) => {
+                    let open = async || postgres::Ledger::open(&settings).await;
+                    Ok(Ledger::Postgres(Box::new(reached(waiting, "PostgreSQL", open).await?)))
+                }
+                None => sqlite::Ledger::open(&data_dir.ledger()).await.map(Ledger::Sqlite),
+            }
         };
+        let stock = async {
+            match redis(config) {
+                Some(settings) => {
+                    let open = async || hot_tier(config, &settings).await;
+                    reached(waiting, "Redis", open).await
+                }
+                None => {
+                    let keys = config.engine.idempotency_keys_in_memory;
+                    let new: NewStock =
+                        Arc::new(move || Box::new(MemoryStock::new(keys)) as Box<dyn HotStock>);
+                    Ok((new, None))
+                }
+            }
+        };
+        // At once, so that whoever looks sees all that are away.
+        let opened = async { tokio::try_join!(bus, ledger, stock) };
+        let ((bus, findings), ledger, (new_stock, outboxes)) = Box::pin(opened).await?;
         let channels = Channels::open(&data_dir.channels()).await?;
-        let (new_stock, redis) = stock(config).await?;
-        let outboxes = match (&bus, redis) {
-            (Bus::RabbitMq(_), Some(redis)) => Some(Arc::new(Outboxes::of(config, redis).await?)),
-            _ => None,
-        };
         Ok(Self { bus, ledger, new_stock, channels, outboxes, findings })
+    }
+}
+
+/// Opens what is at a server, now or once it is there.
+async fn reached<T>(
+    waiting: Option<&Waiting>,
+    server: &'static str,
+    open: impl AsyncFn() -> Result<T, PortError>,
+) -> Result<T, PortError> {
+    match waiting {
+        Some(waiting) => waiting.until_there(server, open).await,
+        None => open().await,
     }
 }
 
@@ -239,20 +276,28 @@ pub fn installer(config: &Config) -> anyhow::Result<Arc<dyn Installer>> {
     Ok(Arc::new(Install::new(http, &settings.shopify_url, id, secret, &settings.public_url)))
 }
 
-async fn stock(config: &Config) -> anyhow::Result<(NewStock, Option<Arc<RedisHome>>)> {
-    let keys = config.engine.idempotency_keys_in_memory;
-    let Some(url) = given(&config.stock.url) else {
-        let new: NewStock = Arc::new(move || Box::new(MemoryStock::new(keys)) as Box<dyn HotStock>);
-        return Ok((new, None));
-    };
+fn redis(config: &Config) -> Option<RedisSettings> {
+    let url = given(&config.stock.url)?;
     let timeout = Duration::from_millis(config.stock.timeout_ms);
-    let settings =
-        RedisSettings { url, timeout, patience: PATIENCE, keys_per_tenant: keys, prefix: String::new() };
-    let home = RedisHome::connect(&settings).await?;
-    for warning in home.inspect().await?.warnings() {
+    let keys_per_tenant = config.engine.idempotency_keys_in_memory;
+    Some(RedisSettings { url, timeout, patience: PATIENCE, keys_per_tenant, prefix: String::new() })
+}
+
+/// With outboxes where there is a broker that may be away.
+async fn hot_tier(
+    config: &Config,
+    settings: &RedisSettings,
+) -> Result<(NewStock, Option<Arc<Outboxes>>), PortError> {
+    let home = RedisHome::connect(settings).await?;
+    let warnings = home.inspect().await?.warnings();
+    let outboxes = match given(&config.bus.url) {
+        Some(_) => Some(Arc::new(Outboxes::of(config, home.clone()).await?)),
+        None => None,
+    };
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Ok((home.new_stock(), Some(home)))
+    Ok((home.new_stock(), outboxes))
 }
 
 fn given(url: &Hidden) -> Option<String> {

@@ -8,8 +8,10 @@ mod fleet;
 pub mod legacy;
 mod outboxes;
 mod serve;
+mod task;
 mod tree;
 pub mod verify;
+mod waiting;
 
 pub use serve::{Serving, authenticator, serve};
 
@@ -40,9 +42,11 @@ use adapters::{Adapters, Bus, Ledger, installer, marketplaces};
 use anyhow::{Context as _, bail};
 use data_dir::DataDir;
 use fleet::Fleet;
+use futures_util::future::OptionFuture;
 use outboxes::Outboxes;
 use std::sync::Arc;
 use std::time::Duration;
+use task::Task;
 use tokio::sync::oneshot;
 use tree::{GRANTS, Parts, Tell};
 use uuid::Uuid;
@@ -85,26 +89,37 @@ enum Crew {
     /// This process, for as long as it runs.
     Alone { journal: Handle<JournalWriter>, ledger: Handle<LedgerWriter> },
     /// The nodes of an installation, between them.
-    Nodes {
-        council: Arc<Council>,
-        serves: bool,
-        stop: oneshot::Sender<()>,
-        fleet: actix_rt::task::JoinHandle<Fleet>,
-    },
+    Nodes { council: Arc<Council>, serves: bool, stop: oneshot::Sender<()>, fleet: Task<Fleet> },
+}
+
+/// Why the engine cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Supervision has given up.
+    #[error(transparent)]
+    Supervision(#[from] RootFailure),
+    /// What starts shards and hands them over panicked.
+    #[error("the task that follows the division of the shards panicked")]
+    Fleet,
 }
 
 impl Engine {
-    /// Opens the files and starts the actors. Must run on a thread of an actix `System`. The shards rebuild
-    /// themselves; what they are asked meanwhile waits. `address` is where other nodes can send requests to; a command
-    /// that serves nobody has none.
-    pub async fn start(
+    /// Opens what the settings name and starts the actors, for a command that serves nobody: a server that is away is
+    /// an error.
+    pub async fn start(config: &Config, data_dir: &DataDir, clock: SharedClock) -> anyhow::Result<Self> {
+        let adapters = Adapters::open(config, data_dir, clock.clone(), None).await?;
+        Self::over(adapters, config, clock, None)
+    }
+
+    /// Starts the actors. Must run on a thread of an actix `System`. The shards rebuild themselves; what they are asked
+    /// meanwhile waits. `address` is where other nodes can send requests to; a command that serves nobody has none.
+    fn over(
+        adapters: Adapters,
         config: &Config,
-        data_dir: &DataDir,
         clock: SharedClock,
         address: Option<String>,
     ) -> anyhow::Result<Self> {
-        let Adapters { bus, ledger, new_stock, channels: channel_store, outboxes, findings } =
-            Adapters::open(config, data_dir, clock.clone()).await?;
+        let Adapters { bus, ledger, new_stock, channels: channel_store, outboxes, findings } = adapters;
         for finding in &findings {
             tracing::error!("{finding}");
         }
@@ -151,9 +166,19 @@ impl Engine {
         })
     }
 
-    /// Resolves when supervision has given up.
-    pub fn failed(&self) -> impl Future<Output = RootFailure> + Send + use<> {
-        self.root.root_failed()
+    /// Resolves when it cannot go on.
+    pub fn failed(&self) -> impl Future<Output = Failure> + Send + use<> {
+        let gave_up = self.root.root_failed();
+        let fallen = match &self.crew {
+            Crew::Alone { .. } => None,
+            Crew::Nodes { fleet, .. } => Some(fleet.fallen()),
+        };
+        async move {
+            tokio::select! {
+                failure = gave_up => Failure::Supervision(failure),
+                Some(()) = OptionFuture::from(fallen) => Failure::Fleet,
+            }
+        }
     }
 
     /// What is known of the other nodes, where there may be some.
@@ -230,9 +255,9 @@ impl Engine {
                     poller.drain_within(deadline).await;
                 }
                 drop(stop);
-                let drained = match fleet.await {
-                    Ok(fleet) => fleet.leave(deadline).await,
-                    Err(error) => vec![(format!("shards ({error})"), false)],
+                let drained = match fleet.ended().await {
+                    Some(fleet) => fleet.leave(deadline).await,
+                    None => vec![("shards".to_owned(), false)],
                 };
                 let ShutdownReport { stopped, .. } = shutdown(&self.root, &[], deadline).await;
                 ShutdownReport { drained, stopped }
@@ -251,12 +276,12 @@ impl Engine {
 /// the shards; then it looks no further than the schemas.
 pub async fn migrate(config: &Config, data_dir: &DataDir, clock: SharedClock) -> anyhow::Result<()> {
     if config.bus.url.reveal().is_empty() {
-        let engine = Engine::start(config, data_dir, clock, None).await?;
+        let engine = Engine::start(config, data_dir, clock).await?;
         engine.ready().await?;
         engine.stop(Duration::from_secs(config.server.shutdown_timeout_secs)).await;
         return Ok(());
     }
-    let Adapters { bus, ledger, channels, .. } = Adapters::open(config, data_dir, clock).await?;
+    let Adapters { bus, ledger, channels, .. } = Adapters::open(config, data_dir, clock, None).await?;
     bus.close().await?;
     ledger.close().await?;
     channels.close().await?;
@@ -289,7 +314,7 @@ fn among_others(
     parts.nodes(root, bus.assembly(), &council);
     let (stop, stopped) = oneshot::channel();
     let fleet = Fleet::new(parts, bus.clone(), council.clone(), shards.clone(), root.clone());
-    let fleet = actix_rt::spawn(fleet.follow(stopped));
+    let fleet = Task::spawn(fleet.follow(stopped));
     (shards, Crew::Nodes { council, serves, stop, fleet })
 }
 

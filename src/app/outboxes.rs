@@ -2,8 +2,8 @@
 
 use crate::bus::outbox::{OutboxSettings, WithOutbox};
 use crate::config::{Config, SellWithoutBroker};
-use crate::ports::Open;
 use crate::ports::bus::EventLog;
+use crate::ports::{Open, PortError};
 use crate::stock::redis::RedisHome;
 use futures_util::FutureExt;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub struct Outboxes {
 
 impl Outboxes {
     /// Of what the settings and the server say.
-    pub async fn of(config: &Config, redis: Arc<RedisHome>) -> anyhow::Result<Self> {
+    pub async fn of(config: &Config, redis: Arc<RedisHome>) -> Result<Self, PortError> {
         let is_durable = redis.keeps_every_write().await?;
         let takes = match config.bus.sell_without_broker {
             SellWithoutBroker::Auto => is_durable,

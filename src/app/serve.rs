@@ -1,9 +1,11 @@
 //! A serving installation: engine and HTTP edge, from claim to ordered end.
 
 use super::Engine;
+use super::adapters::Adapters;
 use super::data_dir::{self, DataDir};
+use super::waiting::Waiting;
 use crate::config::Config;
-use crate::http::api::{Api, Cluster, LiveBoard, Ops, routes};
+use crate::http::api::{Api, Cluster, LiveBoard, Ops, routes, starting};
 use crate::http::{Authenticator, Secret, ServerLimits, serve as serve_http};
 use crate::ports::clock::SharedClock;
 use anyhow::{Context as _, bail};
@@ -11,7 +13,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -47,17 +49,24 @@ where
     let listen = &config.server.listen;
     let listener = TcpListener::bind(listen)
         .await
+        .and_then(TcpListener::into_std)
         .with_context(|| format!("cannot listen on {listen}: choose another address with --listen"))?;
     let address = listener.local_addr()?;
-    let engine = Engine::start(config, &data_dir, clock.clone(), Some(advertised(config, address))).await?;
+    let mut stop = pin!(stop);
+    let Some(adapters) = open(config, &data_dir, &clock, &listener, stop.as_mut()).await? else {
+        tracing::info!("stopped before it could start");
+        return Ok(());
+    };
+    let address_for_others = Some(advertised(config, address));
+    let engine = Engine::over(adapters, config, clock.clone(), address_for_others)?;
     let api = Arc::new(api(config, &engine, data_dir.path(), prometheus.clone(), started)?);
     let table = routes(api).build()?;
     let (stop_edge, edge_stopped) = oneshot::channel::<()>();
+    let listener = TcpListener::from_std(listener)?;
     let edge = actix_rt::spawn(serve_http(listener, table, limits(config), async {
         // A sender that is gone means the same as one that spoke.
         edge_stopped.await.ok();
     }));
-    let mut stop = pin!(stop);
     // A rebuild may take its time; whoever wants the process to end before it is over need not wait for it.
     let ready = tokio::select! {
         ready = engine.ready() => ready.map(|()| true)?,
@@ -100,6 +109,42 @@ where
         }
         None => Ok(()),
     }
+}
+
+/// Opens what the settings name; callers wait in the queue of the port for as long as that takes. When a server is away
+/// they are told so instead, until it is there. None when `stop` comes first.
+async fn open(
+    config: &Config,
+    data_dir: &DataDir,
+    clock: &SharedClock,
+    listener: &std::net::TcpListener,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) -> anyhow::Result<Option<Adapters>> {
+    let waiting = Arc::new(Waiting::default());
+    let mut opening = pin!(Adapters::open(config, data_dir, clock.clone(), Some(&waiting)));
+    tokio::select! {
+        opened = &mut opening => return opened.map(Some),
+        () = waiting.begun() => {}
+        () = &mut stop => return Ok(None),
+    }
+    let told = waiting.clone();
+    let table = starting(clock.clone(), Arc::new(move || told.list())).build()?;
+    let (stop_edge, edge_stopped) = oneshot::channel::<()>();
+    let edge = actix_rt::spawn(serve_http(
+        TcpListener::from_std(listener.try_clone()?)?,
+        table,
+        limits(config),
+        async {
+            edge_stopped.await.ok();
+        },
+    ));
+    let opened = tokio::select! {
+        opened = opening => opened.map(Some),
+        () = stop => Ok(None),
+    };
+    drop(stop_edge);
+    edge.await.context("the HTTP edge failed")?;
+    opened
 }
 
 /// Where other nodes find this one: as set, else where it listens, else by the name of the machine.

@@ -60,7 +60,7 @@ impl Access {
         };
         match tokio::time::timeout(STARTING, find).await {
             Ok(Ok(Claim::Ours(dir))) => {
-                let engine = Engine::start(config, &dir, clock, None).await?;
+                let engine = Engine::start(config, &dir, clock).await?;
                 engine.ready().await?;
                 Ok(Self::Alone(Box::new(engine), dir))
             }

@@ -18,14 +18,14 @@ pub enum DlqCommand {
     Ls(LsArgs),
     /// Show one with its event.
     Show {
-        /// As listed: group/position.
+        /// As listed.
         id: String,
     },
     /// Try some again, now that their cause is mended.
     Replay(ReplayArgs),
     /// Why there is no such thing.
     Drop {
-        /// As listed: group/position.
+        /// As listed.
         id: String,
     },
 }
@@ -41,7 +41,7 @@ pub struct LsArgs {
 /// Arguments of `blend dlq replay`.
 #[derive(Args)]
 pub struct ReplayArgs {
-    /// As listed: group/position.
+    /// As listed.
     #[arg(required_unless_present_any = ["cause", "all"])]
     ids: Vec<String>,
     /// All with this cause, as listed.

@@ -14,10 +14,14 @@ if not count then return {INVALID, 3} end
 local first = tonumber(redis.call('HGET', book, 'first') or 0)
 if from == first + 1 then
   count = math.min(count, settled_count(book))
+  local names = {}
   for n = from, first + count do
-    local key = redis.call('HGET', book, 'settled:' .. n)
-    redis.call('HDEL', book, 'settled:' .. n, 'key:' .. (key or ''))
+    names[#names + 1] = 'settled:' .. n
   end
+  for _, key in ipairs(book_entries(book, names)) do
+    names[#names + 1] = 'key:' .. (key or '')
+  end
+  strike(book, names)
   redis.call('HINCRBY', book, 'first', count)
 end
 return {OK, settled_count(book)}

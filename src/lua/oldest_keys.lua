@@ -13,10 +13,14 @@ local keep, most = integer(ARGV[2], 0, MAX), integer(ARGV[3], 0, 10000)
 if not keep then return {INVALID, 2} end
 if not most then return {INVALID, 3} end
 local first = tonumber(redis.call('HGET', book, 'first') or 0)
-local reply = {OK, first + 1}
+local names, uses, reply = {}, {}, {OK, first + 1}
 for n = first + 1, first + math.min(settled_count(book) - keep, most) do
-  local key = redis.call('HGET', book, 'settled:' .. n)
-  local used = key and redis.call('HGET', book, 'key:' .. key)
+  names[#names + 1] = 'settled:' .. n
+end
+for n, key in ipairs(book_entries(book, names)) do
+  uses[n] = 'key:' .. (key or '')
+end
+for _, used in ipairs(book_entries(book, uses)) do
   reply[#reply + 1] = used and string.match(used, ' (%x+)$') or ''
 end
 return reply

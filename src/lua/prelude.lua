@@ -17,10 +17,10 @@
 -- Replies are arrays that begin with one of these codes; nothing but 1 means that something was written.
 local OK = 1
 local NOTHING = 0         -- no such reservation or key
-local SHORT = -1          -- place, available, place, available, ...: all that are short; places count from 1
-local MISSING = -2        -- place, place, ...: all that should be there and are not
+local SHORT = -1          -- line, available, line, available, ...: all lines of a sale that are short, from 1
+local MISSING = -2        -- place, place, ...: all that should be there and are not; places count from 1
 local FENCED = -3         -- the epoch that is in force, or '' for none
-local INVALID = -4        -- number of the argument in ARGV; 0 for a wrong number of them
+local INVALID = -4        -- number of the argument in ARGV, or of the line of a sale; 0 for all of it
 local REPEATED = -5       -- the sale that the key made
 local REUSED = -6         -- the key stands for another request
 local OUT_OF_BOUNDS = -7  -- number of the movement, from 1
@@ -82,7 +82,34 @@ local function settled_count(book)
   return tonumber(bounds[2] or 0) - tonumber(bounds[1] or 0)
 end
 
--- Puts a key behind the other settled ones.
-local function add_settled(book, key)
-  redis.call('HSET', book, 'settled:' .. redis.call('HINCRBY', book, 'last', 1), key)
+-- Lua passes some thousands of arguments at most; this many fit whatever else there is.
+local MOST = 1000
+
+-- What the book says under each of these names, false where it says nothing.
+local function book_entries(book, names)
+  local found = {}
+  for from = 1, #names, MOST do
+    for _, value in ipairs(redis.call('HMGET', book, unpack(names, from, math.min(from + MOST - 1, #names)))) do
+      found[#found + 1] = value
+    end
+  end
+  return found
+end
+
+-- Takes these names out of the book.
+local function strike(book, names)
+  for from = 1, #names, MOST do
+    redis.call('HDEL', book, unpack(names, from, math.min(from + MOST - 1, #names)))
+  end
+end
+
+-- Puts keys, at most 1,000, behind the other settled ones.
+local function add_settled(book, keys)
+  if #keys == 0 then return end
+  local before, fields = redis.call('HINCRBY', book, 'last', #keys) - #keys, {}
+  for n, key in ipairs(keys) do
+    fields[2 * n - 1] = 'settled:' .. before + n
+    fields[2 * n] = key
+  end
+  redis.call('HSET', book, unpack(fields))
 end

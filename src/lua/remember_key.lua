@@ -12,5 +12,5 @@ for i = 2, 4 do
   if not is_id(ARGV[i]) then return {INVALID, i} end
 end
 local is_new = redis.call('HSET', book, 'key:' .. key, fingerprint .. ' ' .. sale) == 1
-if is_new then add_settled(book, key) end
+if is_new then add_settled(book, {key}) end
 return {OK, settled_count(book)}

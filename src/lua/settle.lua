@@ -17,12 +17,15 @@ end
 local levels, missing = levels_of(epoch)
 if missing then return missing end
 
-local ended, fields, keys = {}, {}, {}
+local names = {}
 for n = 2, #ARGV do
-  local sale = ARGV[n]
-  if not is_id(sale) then return {INVALID, n} end
-  local record = not ended[sale] and redis.call('HGET', book, 'reservation:' .. sale)
-  if record then
+  if not is_id(ARGV[n]) then return {INVALID, n} end
+  names[n - 1] = 'reservation:' .. ARGV[n]
+end
+local ended, fields, keys = {}, {}, {}
+for at, record in ipairs(book_entries(book, names)) do
+  local n, sale = at + 1, ARGV[at + 1]
+  if record and not ended[sale] then
     local key, lines = string.match(record, '^(%S+)(.*)$')
     for place, quantity in string.gmatch(lines, '(%S+) (%d+)') do
       local level = levels[number[place]]
@@ -32,7 +35,7 @@ for n = 2, #ARGV do
       if level[1] < -MAX then level[1] = level[1] + quantity end
     end
     ended[sale] = true
-    fields[#fields + 1] = 'reservation:' .. sale
+    fields[#fields + 1] = names[at]
     if key ~= '-' then keys[#keys + 1] = key end
   end
 end
@@ -41,9 +44,7 @@ if #fields > 0 then
   for i = 2, #KEYS do
     set_level(KEYS[i], epoch, levels[i][1], levels[i][2])
   end
-  redis.call('HDEL', book, unpack(fields))
+  strike(book, fields)
 end
-for _, key in ipairs(keys) do
-  add_settled(book, key)
-end
+add_settled(book, keys)
 return {OK, settled_count(book)}

@@ -8,6 +8,7 @@ use crate::domain::idempotency::KeyHash;
 use crate::domain::ids::{SaleId, TenantId};
 use crate::domain::reservation::{KeyUse, Outcome, Reserve};
 use crate::domain::stock::{Level, Place};
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use std::sync::Arc;
 
@@ -29,6 +30,23 @@ pub trait HotStock {
 
     /// Takes every unit of a command or none, and binds its key in the same step.
     fn reserve<'a>(&'a mut self, tenant: TenantId, command: &'a Reserve) -> Answer<'a, Outcome>;
+
+    /// Whether every command is a round trip, so that many at once are cheaper than one after the other.
+    fn is_far(&self) -> bool {
+        false
+    }
+
+    /// Reserves each as if it had been asked for alone, in this order.
+    fn reserve_all<'a>(&'a mut self, commands: &'a [(TenantId, &'a Reserve)]) -> Answer<'a, Vec<Outcome>> {
+        async move {
+            let mut outcomes = Vec::with_capacity(commands.len());
+            for (tenant, command) in commands {
+                outcomes.push(self.reserve(*tenant, command).await?);
+            }
+            Ok(outcomes)
+        }
+        .boxed_local()
+    }
 
     /// These sales are durable; of whatever tenants, together, for they come in batches. Tells how many of them were
     /// open reservations: one that is not open is passed over, so settling twice changes nothing.

@@ -107,6 +107,23 @@ pub async fn a_place_that_never_had_stock_is_not_an_empty_one(stock: &mut dyn Ho
     assert_eq!(stock.levels(tenant(0)).await.unwrap().len(), 2);
 }
 
+pub async fn what_is_reserved_together_meets_in_its_order(stock: &mut dyn HotStock) {
+    loaded(stock, &[(0, 400), (1, 1)]).await;
+    stock.load(tenant(1), vec![(place(0), quantity(1))]).await.unwrap();
+    let mut commands: Vec<_> = (0..500).map(|n| (tenant(0), ask(n, &[(0, 1)], None))).collect();
+    commands.extend([(tenant(1), ask(0, &[(0, 1)], None)), (tenant(1), ask(1, &[(0, 1)], None))]);
+    commands.extend([(tenant(0), ask(600, &[(1, 1)], Some(keyed(1, 1))))]);
+    commands.extend([(tenant(0), ask(601, &[(1, 1)], Some(keyed(1, 1))))]);
+    let asked: Vec<_> = commands.iter().map(|(tenant, command)| (*tenant, command)).collect();
+    let outcomes = stock.reserve_all(&asked).await.unwrap();
+    let reserved =
+        |from: usize, to| outcomes[from..to].iter().filter(|outcome| **outcome == Outcome::Reserved).count();
+    assert_eq!((reserved(0, 500), reserved(500, 501), reserved(501, 502)), (400, 1, 0));
+    assert_eq!(outcomes[502..], [Outcome::Reserved, Outcome::Repeated(sale(600))]);
+    assert_eq!((level(stock, 0).await, level(stock, 1).await), (Some((400, 400)), Some((1, 1))));
+    assert!(stock.reserve_all(&[]).await.unwrap().is_empty());
+}
+
 pub async fn settle_and_void_happen_once(stock: &mut dyn HotStock) {
     loaded(stock, &[(0, 10)]).await;
     stock.reserve(tenant(0), &ask(1, &[(0, 4)], None)).await.unwrap();
@@ -246,12 +263,16 @@ pub async fn the_oldest_keys_are_forgotten_once_the_ledger_has_them(stock: &mut 
     assert_eq!(known(stock).await, (3..count).collect::<Vec<_>>());
 }
 
+/// Lines of a sale, and its key and body.
+type Asked = (Vec<(u8, i64)>, Option<(u8, u8)>);
+
 /// One command of a random sequence.
 #[derive(Clone, Debug)]
 pub enum Step {
     Load(Vec<(u8, i64)>),
     Moved(Vec<(u8, i64)>),
-    Reserve(Vec<(u8, i64)>, Option<(u8, u8)>),
+    /// One, or several together.
+    Reserve(Vec<Asked>),
     Settle(u64),
     Void(u64),
 }
@@ -262,12 +283,13 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     // Each unit once: summing lines is the caller's.
     let demand =
         prop::collection::btree_map(0_u8..4, amount(), 0..4).prop_map(|map| map.into_iter().collect());
+    let asked = (demand, prop::option::of((0_u8..5, 0_u8..2)));
     let step = prop_oneof![
         1 => prop::collection::vec((0_u8..4, stock), 0..4).prop_map(dedup).prop_map(Step::Load),
         3 => prop::collection::vec((0_u8..4, amount()), 0..4).prop_map(Step::Moved),
-        8 => (demand, prop::option::of((0_u8..5, 0_u8..2))).prop_map(|(lines, key)| Step::Reserve(lines, key)),
-        4 => (0_u64..60).prop_map(Step::Settle),
-        2 => (0_u64..60).prop_map(Step::Void),
+        8 => prop::collection::vec(asked, 1..5).prop_map(Step::Reserve),
+        4 => (0_u64..300).prop_map(Step::Settle),
+        2 => (0_u64..300).prop_map(Step::Void),
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -306,9 +328,20 @@ pub async fn does_what_the_book_does(stock: &mut dyn HotStock, steps: Vec<Step>)
                     }
                 }
             }
-            Step::Reserve(lines, key) => {
-                let command = ask(n as u64, &lines, key.map(|(key, body)| keyed(key, body)));
-                assert_eq!(stock.reserve(tenant(0), &command).await.unwrap(), book.reserve(&command));
+            Step::Reserve(asked) => {
+                let commands: Vec<_> = (n as u64 * 5..)
+                    .zip(asked)
+                    .map(|(n, (lines, key))| ask(n, &lines, key.map(|(key, body)| keyed(key, body))))
+                    .collect();
+                let expected: Vec<_> = commands.iter().map(|command| book.reserve(command)).collect();
+                let found = match &commands[..] {
+                    [one] => vec![stock.reserve(tenant(0), one).await.unwrap()],
+                    all => {
+                        let all: Vec<_> = all.iter().map(|command| (tenant(0), command)).collect();
+                        stock.reserve_all(&all).await.unwrap()
+                    }
+                };
+                assert_eq!(found, expected);
             }
             Step::Settle(n) => {
                 assert_eq!(settle(stock, tenant(0), sale(n)).await.unwrap(), book.settle(sale(n)));

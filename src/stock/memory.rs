@@ -142,6 +142,7 @@ mod tests {
         all_units_are_taken_or_none,
         what_is_not_positive_is_invalid_and_touches_nothing,
         a_place_that_never_had_stock_is_not_an_empty_one,
+        what_is_reserved_together_meets_in_its_order,
         settle_and_void_happen_once,
         a_batch_is_settled_together_whatever_its_tenants,
         a_key_is_bound_with_the_units_and_free_after_a_void,

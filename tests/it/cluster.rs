@@ -7,6 +7,7 @@ mod moments;
 mod outages;
 mod outbox;
 mod side_by_side;
+mod starting;
 mod torture;
 mod tracing;
 mod weather;

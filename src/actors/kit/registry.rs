@@ -124,6 +124,8 @@ pub struct ActorTree {
 #[derive(Clone, Default)]
 pub struct Registry {
     actors: Arc<Mutex<Vec<Arc<Vitals>>>>,
+    /// Who is on the metrics.
+    exported: Arc<Mutex<HashMap<String, &'static str>>>,
 }
 
 impl Registry {
@@ -178,11 +180,23 @@ impl Registry {
         branch(&mut below, None)
     }
 
-    /// Copies the vitals to the metrics; the application calls it once a second.
+    /// Copies the vitals to the metrics; the application calls it once a second. Of an actor that is not here any more
+    /// (its shard moved to another node) all levels are zero, its capacity too.
     pub fn export_metrics(&self) {
-        for report in self.report() {
-            export(&report);
+        let reports = self.report();
+        reports.iter().for_each(export);
+        let mut exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
+        for report in reports {
+            exported.insert(report.name, report.kind);
         }
+        let here = self.lock();
+        exported.retain(|name, kind| {
+            let is_here = here.iter().any(|vitals| vitals.name == *name);
+            if !is_here {
+                set_levels(name, kind, [0; LEVELS.len()]);
+            }
+            is_here
+        });
     }
 }
 
@@ -231,19 +245,40 @@ fn rfc3339(at: SystemTime) -> Option<String> {
     OffsetDateTime::from(at).format(&Rfc3339).ok()
 }
 
+/// What is exported as a level.
+const LEVELS: [&str; 6] = [
+    "blend_actor_mailbox_depth",
+    "blend_actor_mailbox_capacity",
+    "blend_actor_feedback_depth",
+    "blend_actor_piped",
+    "blend_actor_up",
+    "blend_actor_frozen",
+];
+
+fn labels(name: &str, kind: &'static str) -> [(&'static str, String); 2] {
+    [("actor", name.to_owned()), ("kind", kind.to_owned())]
+}
+
+fn set_levels(name: &str, kind: &'static str, levels: [usize; LEVELS.len()]) {
+    let labels = labels(name, kind);
+    for (level, value) in LEVELS.into_iter().zip(levels) {
+        // Exact up to 2^53, and no mailbox is larger.
+        metrics::gauge!(level, &labels).set(value as f64);
+    }
+}
+
 /// Levels as gauges, sums as counters. The macro registers once per name and label set.
 fn export(report: &ActorReport) {
-    let labels = [("actor", report.name.clone()), ("kind", report.kind.to_owned())];
-    let gauge = |name: &'static str, value: usize| {
-        // Exact up to 2^53, and no mailbox is larger.
-        metrics::gauge!(name, &labels).set(value as f64);
-    };
-    gauge("blend_actor_mailbox_depth", report.mailbox_depth);
-    gauge("blend_actor_mailbox_capacity", report.mailbox_capacity);
-    gauge("blend_actor_feedback_depth", report.feedback_depth);
-    gauge("blend_actor_piped", report.piped);
-    gauge("blend_actor_up", usize::from(report.state == ActorState::Running));
-    gauge("blend_actor_frozen", usize::from(report.state == ActorState::Frozen));
+    let levels = [
+        report.mailbox_depth,
+        report.mailbox_capacity,
+        report.feedback_depth,
+        report.piped,
+        usize::from(report.state == ActorState::Running),
+        usize::from(report.state == ActorState::Frozen),
+    ];
+    set_levels(&report.name, report.kind, levels);
+    let labels = labels(&report.name, report.kind);
     let counter = |name: &'static str, value: u64| metrics::counter!(name, &labels).absolute(value);
     counter("blend_actor_handled_total", report.handled);
     counter("blend_actor_failed_total", report.failed);

@@ -1,5 +1,6 @@
 //! Selling: key, rules, price, stock, in that order.
 
+use super::gathering::Candidate;
 use super::{Checkout, CheckoutResult, Denied, Done, Draft, Msg, Reservation, ShortLine, Sold, SoldSale};
 use crate::actors::kit::{Cx, Fault, Reply};
 use crate::domain::event::Body;
@@ -120,12 +121,27 @@ impl Reservation {
             }
         };
         let reserve = Reserve { sale: id, location: sale.location, demand: sale.demand(), keyed };
-        let outcome = match self.stock.reserve(tenant, &reserve).await {
-            Ok(outcome) => outcome,
-            Err(error) => return self.hold(error, Msg::Checkout(checkout, reply)),
-        };
+        let candidate = Candidate { checkout, sale, reserve, reply };
+        if self.stock.is_far() {
+            self.gather(candidate, cx);
+            return Ok(());
+        }
+        match self.stock.reserve(tenant, &candidate.reserve).await {
+            Ok(outcome) => self.conclude(candidate, outcome, cx),
+            Err(error) => self.hold(error, candidate.asked()),
+        }
+    }
+
+    /// What becomes of a sale once the hot tier has spoken.
+    pub(super) fn conclude(
+        &mut self,
+        candidate: Candidate,
+        outcome: Outcome,
+        cx: &mut Cx<Self>,
+    ) -> Result<(), Fault> {
+        let Candidate { checkout, sale, reserve, reply } = candidate;
         match outcome {
-            Outcome::Reserved => self.reserved(*checkout, sale, keyed, reply, cx),
+            Outcome::Reserved => self.reserved(*checkout, sale, reserve.keyed, reply, cx),
             Outcome::Short(shortages) => {
                 self.counts.short += 1;
                 self.metrics.short.increment(1);

@@ -1,6 +1,7 @@
 //! When the hot tier has lost something: whoever needs it waits, what is under way is finished, everything is rebuilt,
 //! and the shard goes on. Callers see a pause and no error.
 
+use super::gathering::Candidate;
 use super::{Msg, Reservation};
 use crate::actors::kit::{Cx, Fault};
 use crate::ports::PortError;
@@ -51,6 +52,8 @@ impl Reservation {
         if !self.lost || !self.outbox.is_empty() || !self.under_way.is_empty() {
             return Ok(());
         }
+        // What is known of their keys may not be so any more.
+        self.held.extend(self.candidates.drain(..).map(Candidate::asked));
         let before = self.generation;
         self.rebuild().await?;
         self.lost = false;

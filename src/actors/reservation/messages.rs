@@ -325,6 +325,8 @@ pub enum Msg {
     Warmup { tenant: TenantId, reply: Reply<Result<usize, Denied>> },
     /// The ledger has these events.
     InLedger(Vec<Written>),
+    /// Reserve what has gathered.
+    Reserve,
     /// Send what has gathered.
     Flush,
     /// The journal has decided about the batch of this number.

@@ -19,6 +19,7 @@ mod batch;
 mod catalogue;
 mod checkout;
 mod erp;
+mod gathering;
 mod handle;
 mod mending;
 mod messages;
@@ -31,6 +32,7 @@ mod tests;
 mod voiding;
 
 use batch::{Done, Draft, UnderWay};
+use gathering::Candidate;
 pub use handle::{Asked, Shards};
 pub use messages::*;
 
@@ -93,6 +95,8 @@ pub struct Reservation {
     filter: KeyFilter,
     /// Whether the filter has every key of the ledger; until then each new key is looked up.
     filter_complete: bool,
+    /// Priced and not yet reserved, where that takes a round trip.
+    candidates: Vec<Candidate>,
     /// Decided and not yet sent to the journal.
     outbox: Vec<Draft>,
     flush_scheduled: bool,
@@ -151,6 +155,7 @@ impl Reservation {
             stock,
             tenants: HashMap::new(),
             filter_complete: false,
+            candidates: Vec::new(),
             outbox: Vec::new(),
             flush_scheduled: false,
             under_way: VecDeque::new(),
@@ -234,6 +239,7 @@ impl Behaviour for Reservation {
             Msg::KeyLooked { checkout, reply, found, as_of } => {
                 self.key_looked(checkout, reply, found, as_of, cx).await?;
             }
+            Msg::Reserve => self.reserve(cx).await?,
             Msg::Void(void, reply) => self.void_sale(void, reply, cx).await?,
             Msg::VoidLooked { void, reply, found, as_of } => {
                 self.void_looked(void, reply, found, as_of, cx).await?;

@@ -1,7 +1,9 @@
 //! Connections, and publishing with confirms.
 
 use super::RabbitSettings;
+use super::topology::code;
 use crate::ports::PortError;
+use futures_util::FutureExt;
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::LongString;
@@ -12,6 +14,10 @@ use tokio::time::timeout;
 
 /// From the first packet to the end of the handshake, at most. The driver itself waits as long as the kernel does.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reply codes of AMQP.
+const ACCESS_REFUSED: u16 = 403;
+const NOT_ALLOWED: u16 = 530;
 
 /// A peer that is silent for twice as long is gone.
 const HEARTBEAT_SECS: u16 = 10;
@@ -53,7 +59,16 @@ pub async fn connect(settings: &RabbitSettings, role: &str) -> Result<Connection
     let properties = ConnectionProperties::default().with_connection_name(name);
     match timeout(CONNECT_TIMEOUT, Connection::connect_uri(uri, properties)).await {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(PortError::Transient(format!("RabbitMQ at {place} is out of reach: {error}"))),
+        Ok(Err(error)) => Err(match code(&error) {
+            // Waiting does not mend these.
+            Some(ACCESS_REFUSED) => PortError::Permanent(format!(
+                "RabbitMQ at {place} refuses the user or the password of bus.url ({error})"
+            )),
+            Some(NOT_ALLOWED) => PortError::Permanent(format!(
+                "RabbitMQ at {place} has no such virtual host, or not for this user; correct bus.url ({error})"
+            )),
+            _ => PortError::Transient(format!("RabbitMQ at {place} is out of reach: {error}")),
+        }),
         Err(_) => Err(PortError::Transient(format!("RabbitMQ at {place} does not answer"))),
     }
 }
@@ -83,33 +98,50 @@ pub async fn publish(channel: &Channel, messages: Vec<Outgoing>, limit: Duration
 }
 
 async fn publish_all(channel: &Channel, messages: Vec<Outgoing>) -> Result<(), Unpublished> {
-    let mut confirms = Vec::with_capacity(messages.len());
-    for message in messages {
-        let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
-        let (exchange, key) = (message.exchange.into(), message.key.into());
-        let sent = channel.basic_publish(exchange, key, options, &message.body, message.properties);
-        match sent.await {
+    let unknown = |error: lapin::Error| Unpublished::Unknown(format!("RabbitMQ: {error}"));
+    let mut sending = Vec::with_capacity(messages.len());
+    for Outgoing { exchange, key, mandatory, body, properties } in messages {
+        let mut sent = Box::pin(async move {
+            let options = BasicPublishOptions { mandatory, immediate: false };
+            channel.basic_publish(exchange.into(), key.into(), options, &body, properties).await
+        });
+        // Begun, it is in the driver's queue; the rest of it waits until it is written, for which two threads would
+        // take turns for every message.
+        let begun = sent.as_mut().now_or_never();
+        sending.push((sent, begun));
+    }
+    let (mut confirms, mut failed) = (Vec::with_capacity(sending.len()), None);
+    // Here and below the last is waited for first: then it is woken once and finds the others done.
+    for (number, (sent, begun)) in sending.into_iter().enumerate().rev() {
+        let sent = match begun {
+            Some(sent) => sent,
+            None => sent.await,
+        };
+        match sent {
             Ok(confirm) => confirms.push(confirm),
-            Err(error) if confirms.is_empty() && was_not_sent(&error) => {
+            // Written in order: without the first, none is.
+            Err(error) if number == 0 && was_not_sent(&error) => {
                 return Err(Unpublished::NotSent(format!("RabbitMQ: {error}")));
             }
-            Err(error) => return Err(Unpublished::Unknown(format!("RabbitMQ: {error}"))),
+            Err(error) => failed = Some(error),
         }
+    }
+    if let Some(error) = failed {
+        return Err(unknown(error));
     }
     let (mut returned, mut refused) = (Vec::new(), 0_usize);
     for confirm in confirms {
         // A returned message comes with its own confirm or with that of a neighbour, so it is known by its id only.
-        match confirm.await {
-            Ok(Confirmation::Ack(back)) => returned.extend(back),
-            Ok(Confirmation::Nack(back)) => {
+        match confirm.await.map_err(unknown)? {
+            Confirmation::Ack(back) => returned.extend(back),
+            Confirmation::Nack(back) => {
                 refused += 1;
                 returned.extend(back);
             }
-            Ok(Confirmation::NotRequested) => refused += 1,
-            Err(error) => return Err(Unpublished::Unknown(format!("RabbitMQ: {error}"))),
+            Confirmation::NotRequested => refused += 1,
         }
     }
-    if let Some(first) = returned.first() {
+    if let Some(first) = returned.last() {
         return Err(Unpublished::Unknown(format!(
             "RabbitMQ has no queue for {} of the messages, the first is {}",
             returned.len(),

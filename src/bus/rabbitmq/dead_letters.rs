@@ -1,12 +1,15 @@
-//! Looking at the dead letters without taking them.
+//! Looking at the dead letters without taking them, and giving some back to the ledger.
+//!
+//! What is given back is published into its partition, confirmed, and then acknowledged here: a crash in between leaves it
+//! in both places, and the ledger takes it once.
 //!
 //! The queue lets one consumer at a time have everything (single active consumer); it reads up to a mark that it
 //! published itself, and gives all back by closing the channel. With `basic.get` two readers at once would each see a
 //! part, and neither could know.
 
-use super::connection::{Outgoing, confirming, publish, transient};
+use super::connection::{Outgoing, confirming, connect, publish, transient};
 use super::message::{self, Content, History};
-use super::{RabbitBus, Shared};
+use super::{RabbitBus, Shared, topology};
 use crate::domain::dead_letter::DeadLetter as Letter;
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
@@ -48,6 +51,15 @@ const ABANDONED_AFTER: u32 = 10;
 
 /// All there are, oldest first.
 pub(super) async fn read(connection: &Connection, shared: &Shared) -> Result<Vec<DeadLetter>, PortError> {
+    visit(connection, shared, &[]).await.map(|(letters, _)| letters)
+}
+
+/// Reads all, and gives those of these ids back to the ledger; tells how many. What this build cannot read stays.
+async fn visit(
+    connection: &Connection,
+    shared: &Shared,
+    ids: &[String],
+) -> Result<(Vec<DeadLetter>, usize), PortError> {
     let reader = Uuid::now_v7();
     let publisher = confirming(connection).await?;
     let channel = connection.create_channel().await.map_err(transient)?;
@@ -63,15 +75,49 @@ pub(super) async fn read(connection: &Connection, shared: &Shared) -> Result<Vec
         properties: message::end(reader, shared.clock.now()),
     };
     publish(&publisher, vec![mark], shared.settings.confirm_timeout).await?;
-    let wait = shared.settings.catch_up_timeout;
-    let read = timeout(wait, read_to_mark(&mut consumer, &channel, reader, shared)).await;
+    let work = async {
+        let letters = read_to_mark(&mut consumer, &channel, reader, shared).await?;
+        let given_back = give_back(&letters, ids, (&publisher, &channel), shared).await?;
+        let letters = letters.into_iter().map(|(_, letter)| letter).collect();
+        Ok::<_, PortError>((letters, given_back))
+    };
+    let done = timeout(shared.settings.catch_up_timeout, work).await;
     // With the consumer still there: cancelled first, it would leave the queue to the next reader while it still has
     // the messages.
     let closed = channel.close(REPLY_SUCCESS, "OK".into()).await;
     let busy = || PortError::Transient("the dead letters are being read by somebody else; try again".into());
-    let letters = read.map_err(|_| busy())??;
+    let done = done.map_err(|_| busy())??;
     closed.map_err(transient)?;
-    Ok(letters)
+    Ok(done)
+}
+
+async fn give_back(
+    letters: &[(u64, DeadLetter)],
+    ids: &[String],
+    (publisher, channel): (&Channel, &Channel),
+    shared: &Shared,
+) -> Result<usize, PortError> {
+    let (mut tags, mut messages) = (Vec::new(), Vec::new());
+    for (tag, letter) in letters.iter().filter(|(_, letter)| ids.contains(&letter.id)) {
+        let Some(event) = &letter.event else { continue };
+        // Attempts are counted anew; since when it fails is not forgotten.
+        let history = History { first_failure: letter.first_failure.clone(), ..History::default() };
+        tags.push(*tag);
+        messages.push(Outgoing {
+            exchange: String::new(),
+            key: shared.names.partition(shared.names.partition_of(event.tenant)),
+            mandatory: true,
+            body: message::body(event)?,
+            properties: message::event(event, &history, None),
+        });
+    }
+    if !messages.is_empty() {
+        publish(publisher, messages, shared.settings.confirm_timeout).await?;
+    }
+    for tag in &tags {
+        channel.basic_ack(*tag, BasicAckOptions::default()).await.map_err(transient)?;
+    }
+    Ok(tags.len())
 }
 
 impl DeadLetters for RabbitBus {
@@ -96,12 +142,13 @@ impl DeadLetters for RabbitBus {
         .boxed()
     }
 
-    fn replay<'a>(&'a self, _ids: &'a [String]) -> BoxFuture<'a, Result<usize, PortError>> {
-        let queue = &self.shared.names.dead_letters;
-        let why = format!(
-            "over RabbitMQ dead letters are moved by the broker: a shovel from {queue} to blend_events"
-        );
-        async move { Err(PortError::Permanent(why)) }.boxed()
+    fn replay<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<usize, PortError>> {
+        async move {
+            let connection = connect(&self.shared.settings, "dead letters").await?;
+            topology::declare(&connection, &self.shared).await?;
+            visit(&connection, &self.shared, ids).await.map(|(_, given_back)| given_back)
+        }
+        .boxed()
     }
 }
 
@@ -110,14 +157,14 @@ async fn read_to_mark(
     channel: &Channel,
     reader: Uuid,
     shared: &Shared,
-) -> Result<Vec<DeadLetter>, PortError> {
+) -> Result<Vec<(u64, DeadLetter)>, PortError> {
     let old =
         i64::try_from((shared.settings.catch_up_timeout * ABANDONED_AFTER).as_micros()).unwrap_or(i64::MAX);
     let mut letters = Vec::new();
     while let Some(delivery) = consumer.next().await {
         let delivery = delivery.map_err(transient)?;
         let Some((owner, since)) = message::read_end(&delivery.properties) else {
-            letters.push(letter(&delivery.properties, delivery.data));
+            letters.push((delivery.delivery_tag, letter(&delivery.properties, delivery.data)));
             continue;
         };
         let is_own = owner == reader.to_string();

@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::options::BasicConsumeOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -42,9 +42,14 @@ impl EventHistory for History {
             let shared = &self.shared;
             let connection = connect(&shared.settings, "rebuild").await?;
             topology::declare(&connection, shared).await?;
+            // One that is given back to the ledger meanwhile is only in the first look, one that is given up only in
+            // the second.
+            let before = dead_letters::read(&connection, shared).await?;
             wait_for_the_ledger(&connection, shared, self.shard).await?;
-            let letters = dead_letters::read(&connection, shared).await?;
-            Ok(letters.into_iter().filter_map(|letter| letter.event).collect())
+            let after = dead_letters::read(&connection, shared).await?;
+            let mut seen = HashSet::new();
+            let letters = before.into_iter().chain(after).filter_map(|letter| letter.event);
+            Ok(letters.filter(|event| seen.insert(event.id)).collect())
         }
         .boxed()
     }

@@ -28,6 +28,9 @@ const FORWARDED: HeaderName = HeaderName::from_static("x-blend-forwarded");
 /// Idle connections to one node that are kept.
 const KEPT: usize = 64;
 
+/// Longer than this nobody keeps one: the other node has closed it (`server.idle_timeout_secs`), or soon will.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
 /// Before a node is asked again that could not be reached or did not have the shard, unless news comes first.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -52,7 +55,35 @@ pub struct Cluster {
     council: Arc<Council>,
     shards: usize,
     patience: Duration,
-    idle: Mutex<HashMap<Arc<str>, Vec<Connection>>>,
+    idle: Mutex<Idle<Connection>>,
+}
+
+/// Connections that wait for the next request, by the address of their node, each with the moment since when.
+struct Idle<C>(HashMap<Arc<str>, Vec<(Instant, C)>>);
+
+impl<C> Idle<C> {
+    /// The one that has waited the shortest.
+    fn take(&mut self, address: &str, now: Instant) -> Option<C> {
+        let kept = self.0.get_mut(address)?;
+        let newest = kept.pop().filter(|(since, _)| now.duration_since(*since) < KEPT_FOR);
+        if newest.is_none() {
+            // Nor is any other of them young enough.
+            self.0.remove(address);
+        }
+        newest.map(|(_, connection)| connection)
+    }
+
+    /// Keeps one more, and forgets the nodes that are not among the others any more.
+    fn keep(&mut self, address: &Arc<str>, connection: C, now: Instant, is_there: impl Fn(&str) -> bool) {
+        self.0.retain(|node, _| is_there(node));
+        if is_there(address) {
+            let kept = self.0.entry(address.clone()).or_default();
+            kept.retain(|(since, _)| now.duration_since(*since) < KEPT_FOR);
+            if kept.len() < KEPT {
+                kept.push((now, connection));
+            }
+        }
+    }
 }
 
 /// Where a tenant's request is to be answered.
@@ -66,7 +97,7 @@ pub enum Place {
 impl Cluster {
     /// A request waits for a node that can answer it for `patience`.
     pub fn new(council: Arc<Council>, shards: usize, patience: Duration) -> Self {
-        Self { council, shards, patience, idle: Mutex::new(HashMap::new()) }
+        Self { council, shards, patience, idle: Mutex::new(Idle(HashMap::new())) }
     }
 
     /// Shards that nobody answers for.
@@ -183,7 +214,7 @@ impl Cluster {
         request: &Request,
         limit: Duration,
     ) -> Result<Answer, ClientError> {
-        let kept = self.idle().get_mut(address).and_then(Vec::pop);
+        let kept = self.idle().take(address, Instant::now());
         let mut connection = match kept {
             Some(connection) => connection,
             None => HttpClient::new(&format!("http://{address}"))?.connection(),
@@ -200,15 +231,14 @@ impl Cluster {
         headers.push((FORWARDED, me.unwrap_or(HeaderValue::from_static("node"))));
         let answer =
             connection.request(request.method.clone(), &path, None, &headers, request.body.clone()).await?;
-        let mut idle = self.idle();
-        let idle = idle.entry(address.clone()).or_default();
-        if idle.len() < KEPT {
-            idle.push(connection);
-        }
+        let view = self.council.view();
+        let view = view.borrow();
+        let is_there = |address: &str| view.nodes.values().any(|node| **node == *address);
+        self.idle().keep(address, connection, Instant::now(), is_there);
         Ok(answer)
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Vec<Connection>>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Idle<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -280,6 +310,28 @@ mod tests {
         assert!(is_certainly_undone(&ClientError::Connect("n".into(), refused)));
         assert!(!is_certainly_undone(&ClientError::Timeout("n".into(), LONG)));
         assert!(!is_certainly_undone(&ClientError::TooLarge("n".into())));
+    }
+
+    #[test]
+    fn idle_connections_are_bounded_and_those_of_nodes_that_left_are_dropped() {
+        let (mut idle, now) = (Idle(HashMap::new()), Instant::now());
+        let (one, two): (Arc<str>, Arc<str>) = ("one:80".into(), "two:80".into());
+        for number in 0..KEPT + 5 {
+            idle.keep(&one, number, now, |_| true);
+        }
+        idle.keep(&two, 900, now, |_| true);
+        assert_eq!(idle.take(&one, now), Some(KEPT - 1), "the newest of those that fitted");
+        // The first node leaves: what was kept for it goes, and nothing of it comes in any more.
+        idle.keep(&two, 901, now, |node| node == "two:80");
+        idle.keep(&one, 7, now, |node| node == "two:80");
+        assert_eq!((idle.0.len(), idle.take(&one, now)), (1, None));
+        // What nobody needed for long is not used again.
+        idle.keep(&two, 902, now + KEPT_FOR / 2, |_| true);
+        assert_eq!(idle.0[&two].len(), 3);
+        idle.keep(&two, 903, now + KEPT_FOR, |_| true);
+        assert_eq!(idle.0[&two].len(), 2);
+        assert_eq!(idle.take(&two, now + KEPT_FOR * 3), None);
+        assert!(idle.0.is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod integraciones;
 mod legacy;
 mod ops;
 mod productos;
+mod starting;
 mod stock;
 mod ventas;
 mod webhooks;
@@ -16,6 +17,7 @@ mod wire;
 pub use admin::new_tenant;
 pub use cluster::Cluster;
 pub use ops::{LiveBoard, Ops};
+pub use starting::starting;
 
 use super::{ApiError, Authenticator, Permission, Principal, Request, Response, Routes};
 use crate::actors::channels::Channels;

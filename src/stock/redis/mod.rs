@@ -1,7 +1,7 @@
 //! The hot tier in Redis 7: one server or a cluster, Lua scripts, keys that begin with `stock:{tenant}`.
 //!
-//! Each command is one script (`src/lua/`) and one round trip. A sale of one unit is `multi_reserve.lua` with one place:
-//! there is no second script that could decide otherwise.
+//! Each command is one script (`src/lua/`) and one round trip, and so are all sales that come in meanwhile. A sale of one
+//! unit is `multi_reserve.lua` with one place: there is no second script that could decide otherwise.
 //!
 //! Redis may lose anything at any moment, and what it lost must read neither as zero nor as full:
 //!
@@ -54,7 +54,7 @@ use wire::{Book, Call};
 /// Places in one script that loads or reads; it holds up everybody else for about two milliseconds.
 const CHUNK: usize = 1_000;
 
-/// Sales that are settled in one script; with a place or two each that takes about a millisecond.
+/// Sales that are reserved or settled in one script; with a place or two each that takes about a millisecond.
 const SALES_AT_ONCE: usize = 250;
 
 /// Keys that are listed or forgotten in one script.
@@ -114,9 +114,55 @@ impl RedisStock {
         })
     }
 
-    /// One call for each tenant, or several when it has very many sales, all on their way at once. A reservation that
-    /// this instance holds open and Redis does not was ended by the same command, which the client of a cluster may
-    /// send twice.
+    /// One call for each tenant, or several when it has very many sales, all on their way at once.
+    async fn reserve_each(&mut self, commands: &[(TenantId, &Reserve)]) -> Result<Vec<Outcome>, PortError> {
+        let mut tenants: HashMap<TenantId, Vec<usize>> = HashMap::new();
+        for (at, (tenant, _)) in commands.iter().enumerate() {
+            tenants.entry(*tenant).or_default().push(at);
+        }
+        let (mut taken, mut calls) = (HashMap::new(), Vec::new());
+        for (tenant, numbers) in tenants {
+            let known = self.take(tenant)?;
+            for piece in in_pieces(&numbers, |at| commands[at].1.demand.len()) {
+                let part: Vec<&Reserve> = piece.iter().map(|at| commands[*at].1).collect();
+                let book = self.book(tenant, known.epoch);
+                let call = book.reserve(&part, |place| known.places.contains(&place));
+                calls.push((tenant, piece.to_vec(), part, call));
+            }
+            taken.insert(tenant, known);
+        }
+        let asked = calls.into_iter().map(|(tenant, piece, part, call)| self.ask(tenant, piece, part, call));
+        let answers = try_join_all(asked).await?;
+        let mut all: Vec<Option<Outcome>> = vec![None; commands.len()];
+        for (tenant, outcomes) in answers {
+            for (at, outcome) in outcomes {
+                let command = commands[at].1;
+                if let (Outcome::Reserved, Some(known)) = (&outcome, taken.get_mut(&tenant)) {
+                    let places = command.demand.iter().map(|(unit, _)| (*unit, command.location));
+                    known.open.insert(command.sale, places.collect());
+                }
+                all[at] = Some(outcome);
+            }
+        }
+        self.tenants.extend(taken);
+        let all: Option<Vec<_>> = all.into_iter().collect();
+        all.ok_or_else(|| PortError::Permanent("a reservation was not asked for".into()))
+    }
+
+    /// One of these calls, with the numbers that its commands have among all.
+    async fn ask(
+        &self,
+        tenant: TenantId,
+        numbers: Vec<usize>,
+        commands: Vec<&Reserve>,
+        call: Call,
+    ) -> Result<(TenantId, Vec<(usize, Outcome)>), PortError> {
+        let outcomes = self.run(tenant, call).await?.outcomes(&commands)?;
+        Ok((tenant, numbers.into_iter().zip(outcomes).collect()))
+    }
+
+    /// The same for what ends reservations. One that this instance holds open and Redis does not was ended by the same
+    /// command, which the client of a cluster may send twice.
     async fn settle_all(&mut self, sales: &[(TenantId, SaleId)]) -> Result<usize, PortError> {
         let mut batches: HashMap<TenantId, Vec<SaleId>> = HashMap::new();
         for (tenant, sale) in sales {
@@ -225,6 +271,21 @@ impl RedisStock {
     }
 }
 
+/// Runs of what fits into one script, where each has so many places.
+fn in_pieces(numbers: &[usize], places: impl Fn(usize) -> usize) -> impl Iterator<Item = &[usize]> {
+    let mut rest = numbers;
+    std::iter::from_fn(move || {
+        let (mut count, mut sum) = (0, 0);
+        while count < rest.len().min(SALES_AT_ONCE) && (count == 0 || sum + places(rest[count]) <= CHUNK) {
+            sum += places(rest[count]);
+            count += 1;
+        }
+        let (piece, left) = rest.split_at(count);
+        rest = left;
+        (count > 0).then_some(piece)
+    })
+}
+
 fn not_loaded(tenant: TenantId) -> PortError {
     PortError::Transient(format!("tenant {tenant} is not loaded"))
 }
@@ -244,17 +305,18 @@ impl HotStock for RedisStock {
 
     fn reserve<'a>(&'a mut self, tenant: TenantId, command: &'a Reserve) -> Answer<'a, Outcome> {
         async move {
-            let mut known = self.take(tenant)?;
-            let call = self.book(tenant, known.epoch).reserve(command, |place| known.places.contains(&place));
-            let outcome = self.run(tenant, call).await?.outcome(command)?;
-            if outcome == Outcome::Reserved {
-                let places = command.demand.iter().map(|(unit, _)| (*unit, command.location));
-                known.open.insert(command.sale, places.collect());
-            }
-            self.tenants.insert(tenant, known);
-            Ok(outcome)
+            let outcomes = self.reserve_each(&[(tenant, command)]).await?;
+            outcomes.into_iter().next().ok_or_else(|| not_loaded(tenant))
         }
         .boxed_local()
+    }
+
+    fn is_far(&self) -> bool {
+        true
+    }
+
+    fn reserve_all<'a>(&'a mut self, commands: &'a [(TenantId, &'a Reserve)]) -> Answer<'a, Vec<Outcome>> {
+        self.reserve_each(commands).boxed_local()
     }
 
     fn settle<'a>(&'a mut self, sales: &'a [(TenantId, SaleId)]) -> Answer<'a, usize> {

@@ -19,9 +19,6 @@ const REPEATED: i64 = -5;
 const REUSED: i64 = -6;
 const OUT_OF_BOUNDS: i64 = -7;
 
-/// Arguments of `multi_reserve.lua` before those of the first place.
-const BEFORE_PLACES: usize = 4;
-
 /// The answer of a script that was allowed to act.
 #[derive(Debug)]
 pub struct Reply {
@@ -73,27 +70,41 @@ impl Reply {
         }
     }
 
-    /// Of a reservation.
-    pub fn outcome(&self, command: &Reserve) -> Result<Outcome, PortError> {
-        let demand = |number: usize| command.demand.get(number).copied();
+    /// Of reservations, in the order in which they were asked for.
+    pub fn outcomes(self, commands: &[&Reserve]) -> Result<Vec<Outcome>, PortError> {
+        if self.code != OK {
+            return Err(self.unexpected());
+        }
+        if self.rest.len() != commands.len() {
+            return Err(unreadable());
+        }
+        let one = |(value, command): (Value, &&Reserve)| {
+            Self::read(value).map_err(|_| unreadable()).and_then(|reply| reply.outcome(command))
+        };
+        self.rest.into_iter().zip(commands).map(one).collect()
+    }
+
+    fn outcome(&self, command: &Reserve) -> Result<Outcome, PortError> {
+        // Lines count from 1.
+        let line = |number: &Value| {
+            let number = usize::try_from(integer(number)?).ok()?;
+            command.demand.get(number.checked_sub(1)?).copied()
+        };
         match self.code {
             OK => Ok(Outcome::Reserved),
             REUSED => Ok(Outcome::KeyReused),
             REPEATED => self.rest.first().and_then(sale).map(Outcome::Repeated).ok_or_else(unreadable),
             SHORT => {
                 let (pairs, _) = self.rest.as_chunks::<2>();
-                let shortage = |[place, left]: &[Value; 2]| {
-                    let (unit, asked) = demand(usize::try_from(integer(place)? - 1).ok()?)?;
+                let shortage = |[number, left]: &[Value; 2]| {
+                    let (unit, asked) = line(number)?;
                     Some(Shortage { unit, asked, available: quantity(left)? })
                 };
                 let all: Option<Vec<_>> = pairs.iter().map(shortage).collect();
                 all.map(Outcome::Short).ok_or_else(unreadable)
             }
             INVALID => {
-                let argument = self.rest.first().and_then(integer).and_then(|n| usize::try_from(n).ok());
-                // From 1; a quantity and a flag for each place.
-                let place = argument.and_then(|argument| argument.checked_sub(BEFORE_PLACES + 1));
-                let unit = place.filter(|at| at % 2 == 0).and_then(|at| demand(at / 2));
+                let unit = self.rest.first().and_then(line);
                 unit.map(|(unit, _)| Outcome::Invalid(unit)).ok_or_else(|| self.unexpected())
             }
             _ => Err(self.unexpected()),
@@ -219,21 +230,27 @@ mod tests {
         let unit = |n: usize| command.demand[n].0;
         assert_eq!(outcome(&[1]), Outcome::Reserved);
         assert_eq!(outcome(&[-6]), Outcome::KeyReused);
-        assert_eq!(outcome(&[-4, 9]), Outcome::Invalid(unit(2)));
+        assert_eq!(outcome(&[-4, 3]), Outcome::Invalid(unit(2)));
         let short = |n: usize, left| Shortage {
             unit: unit(n),
             asked: Quantity::from_units(5).unwrap(),
             available: Quantity::from_units(left).unwrap(),
         };
         assert_eq!(outcome(&[-1, 1, 4, 3, -2]), Outcome::Short(vec![short(0, 4), short(2, -2)]));
-        let repeated = Reply::read(Value::Array(vec![Value::Int(-5), bulk(&format!("{:032x}", 9))])).unwrap();
-        assert_eq!(repeated.outcome(&command).unwrap(), Outcome::Repeated(command.sale));
+        let repeated = Value::Array(vec![Value::Int(-5), bulk(&format!("{:032x}", 9))]);
+        let reserved = Value::Array(vec![Value::Int(1)]);
+        let both =
+            || Reply::read(Value::Array(vec![Value::Int(1), reserved.clone(), repeated.clone()])).unwrap();
+        let outcomes = both().outcomes(&[&command, &command]).unwrap();
+        assert_eq!(outcomes, [Outcome::Reserved, Outcome::Repeated(command.sale)]);
+        assert!(both().outcomes(&[&command]).unwrap_err().is_transient(), "an answer too many");
+        assert!(!read(&[-4, 3]).unwrap().outcomes(&[&command]).unwrap_err().is_transient());
     }
 
     #[test]
     fn what_is_malformed_is_permanent_and_what_is_gone_is_transient() {
         let command = command();
-        for parts in [&[-4, 2][..], &[-4, 0], &[-4, 6], &[-4, 99], &[-7, 1], &[0]] {
+        for parts in [&[-4][..], &[-4, 0], &[-4, 4], &[-4, 99], &[-7, 1], &[0]] {
             let error = read(parts).unwrap().outcome(&command).unwrap_err();
             assert!(!error.is_transient(), "{parts:?}");
         }

@@ -79,17 +79,24 @@ impl Book<'_> {
         self.call(Script::Warmup, chunk.iter().map(|(place, _)| *place), args)
     }
 
-    /// `known` tells the places at which there must be a level.
-    pub fn reserve(&self, command: &Reserve, known: impl Fn(Place) -> bool) -> Call {
-        let places = || command.demand.iter().map(|(unit, _)| (*unit, command.location));
-        let (key, fingerprint) = command.keyed.map_or_else(Default::default, |keyed| {
-            (hex(keyed.key.0), hex(u128::from_be_bytes(keyed.fingerprint.0)))
-        });
-        let mut args = self.args([id(command.sale), key, fingerprint]);
-        for (place, (_, quantity)) in places().zip(&command.demand) {
-            args.extend([quantity.units().to_string(), flag(known(place))]);
+    /// Sales, in order. `known` tells the places at which there must be a level.
+    pub fn reserve(&self, commands: &[&Reserve], known: impl Fn(Place) -> bool) -> Call {
+        let mut places = Vec::new();
+        let mut numbers: HashMap<Place, usize> = HashMap::new();
+        let mut sales = Vec::with_capacity(commands.len() * 6);
+        for command in commands {
+            let (key, fingerprint) = command.keyed.map_or_else(Default::default, |keyed| {
+                (hex(keyed.key.0), hex(u128::from_be_bytes(keyed.fingerprint.0)))
+            });
+            sales.extend([id(command.sale), key, fingerprint, command.demand.len().to_string()]);
+            for (unit, quantity) in &command.demand {
+                let number = number_of((*unit, command.location), &mut numbers, &mut places);
+                sales.extend([number.to_string(), quantity.units().to_string()]);
+            }
         }
-        self.call(Script::MultiReserve, places(), args)
+        let mut args = self.args(places.iter().map(|place| flag(known(*place))));
+        args.append(&mut sales);
+        self.call(Script::MultiReserve, places.into_iter(), args)
     }
 
     /// Ends the reservations of durable sales; each place once.
@@ -113,10 +120,7 @@ impl Book<'_> {
         let mut numbers: HashMap<Place, usize> = HashMap::new();
         let mut moves = Vec::with_capacity(movements.len() * 2);
         for (place, delta) in movements {
-            let number = *numbers.entry(*place).or_insert_with(|| {
-                places.push(*place);
-                places.len()
-            });
+            let number = number_of(*place, &mut numbers, &mut places);
             moves.extend([number.to_string(), delta.units().to_string()]);
         }
         let mut args = self.args([number.to_string()]);
@@ -154,6 +158,14 @@ impl Book<'_> {
     pub fn forget_keys(&self, from: u64, count: usize) -> Call {
         self.call(Script::ForgetKeys, std::iter::empty(), self.args([from.to_string(), count.to_string()]))
     }
+}
+
+/// The number of a place among those that are named, from 1; a new one comes behind them.
+fn number_of(place: Place, numbers: &mut HashMap<Place, usize>, places: &mut Vec<Place>) -> usize {
+    *numbers.entry(place).or_insert_with(|| {
+        places.push(place);
+        places.len()
+    })
 }
 
 fn flag(is: bool) -> String {
@@ -211,13 +223,24 @@ mod tests {
             demand: vec![(place(1, 9).0, quantity(1_500)), (place(2, 9).0, quantity(-3))],
             keyed: Some(Keyed { key: KeyHash(0xc), fingerprint: Fingerprint([0xd; 16]) }),
         };
-        let call = book.reserve(&command, |at| at == place(1, 9));
+        let other = Reserve {
+            sale: SaleId(Uuid::from_u128(0xcd)),
+            demand: vec![(place(2, 9).0, quantity(7))],
+            keyed: None,
+            ..command.clone()
+        };
+        let call = book.reserve(&[&command, &other], |at| at == place(1, 9));
         let keys = [names.book(TENANT), names.place(TENANT, place(1, 9)), names.place(TENANT, place(2, 9))];
         assert_eq!((call.script, call.keys), (Script::MultiReserve, keys.to_vec()));
         let (sale, key, fingerprint) = (format!("{:032x}", 0xab), format!("{:032x}", 0xc), "0d".repeat(16));
-        assert_eq!(call.args, ["42", &sale, &key, &fingerprint, "1500", "1", "-3", "0"]);
-        let unkeyed = book.reserve(&Reserve { keyed: None, demand: vec![], ..command }, |_| true);
-        assert_eq!((unkeyed.keys.len(), &unkeyed.args[2..]), (1, &["".to_owned(), "".to_owned()][..]));
+        let second = format!("{:032x}", 0xcd);
+        let first = ["42", "1", "0", &sale, &key, &fingerprint, "2", "1", "1500", "2", "-3"];
+        assert_eq!(call.args, [&first[..], &[&second, "", "", "1", "2", "7"]].concat());
+        let of_nothing = book.reserve(&[&Reserve { keyed: None, demand: vec![], ..command }], |_| true);
+        assert_eq!(
+            (of_nothing.keys.len(), &of_nothing.args[2..]),
+            (1, &["", "", "0"].map(str::to_owned)[..])
+        );
     }
 
     #[test]

@@ -26,3 +26,33 @@ async fn a_message_that_nobody_understands_is_kept_and_named_by_the_checker() {
         assert!(ran.stdout.contains(part), "{part} is not in {}", ran.stdout);
     }
 }
+
+/// The ledger refuses a sale for a reason that somebody mends later; until then it is listed, then it is tried again.
+#[tokio::test]
+async fn what_was_given_up_is_listed_and_replayed_once_its_cause_is_mended() {
+    let servers = Servers::start().await;
+    let mut node = servers.node();
+    node.set("BLEND_JOURNAL__RETRY_SECS", "[0]");
+    let shop = servers.shop_on(node, 1_000).await;
+    servers.postgres.sql("ALTER TABLE sales ADD CONSTRAINT no_more CHECK (id IS NULL) NOT VALID");
+    for _ in 0..3 {
+        assert_eq!(shop.sell(&[(PLAIN, "2")]).await.status, 201);
+    }
+    let listed = eventually("they are given up", async || {
+        let listed = shop.blend.command(&["dlq", "ls"]).await.done();
+        listed.contains("3 in all").then_some(listed)
+    })
+    .await;
+    assert!(listed.contains("no_more"), "{listed}");
+    let dry = shop.blend.command(&["dlq", "replay", "--all", "--dry-run"]).await.done();
+    assert!(dry.contains("3 would be tried again"), "{dry}");
+    servers.postgres.sql("ALTER TABLE sales DROP CONSTRAINT no_more");
+    let replayed = shop.blend.command(&["dlq", "replay", "--all"]).await.done();
+    assert!(replayed.contains("3 are tried again"), "{replayed}");
+    eventually("none is left", async || {
+        shop.blend.command(&["dlq", "ls"]).await.done().contains("0 in all").then_some(())
+    })
+    .await;
+    let books = shop.close().await;
+    assert_eq!((books.sales.len(), books.stock[PLAIN]), (3, 994_000));
+}

@@ -91,6 +91,14 @@ fn the_metrics_carry_the_vitals() {
         ] {
             assert!(text.contains(line), "no {line} in\n{text}");
         }
+        // One that is stopped leaves no level behind: neither a mailbox that seems full nor one that seems to be down.
+        assert!(root.stop_child("p").await);
+        metrics::with_local_recorder(&recorder, || registry.export_metrics());
+        let text = rendered.render();
+        for level in ["mailbox_depth", "mailbox_capacity", "feedback_depth", "piped", "up", "frozen"] {
+            let line = format!(r#"blend_actor_{level}{{actor="p",kind="puppet"}} 0"#);
+            assert!(text.contains(&line), "no {line} in\n{text}");
+        }
     });
 }
 

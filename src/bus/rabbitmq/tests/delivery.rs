@@ -7,6 +7,7 @@ use super::*;
 use crate::domain::audit::{Detail, Fact, Part};
 use crate::ports::audit::{BusFactSource as _, FactSource as _};
 use crate::ports::bus::Rejection;
+use crate::ports::dead_letters::DeadLetters;
 use futures_util::StreamExt;
 use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
@@ -80,6 +81,57 @@ async fn d20_d21_d22_a_bad_event_is_tried_by_schedule_then_kept_and_holds_up_nob
         let (one, two) = tokio::join!(bus.dead_letters(), bus.dead_letters());
         assert_eq!((one.unwrap().len(), two.unwrap().len()), (1, 1), "two readers disturb each other");
     }
+    // Given back it comes as if it were new, once, and only if it is asked for.
+    assert_eq!(bus.replay(&["another".into()]).await.unwrap(), 0);
+    let ids = [first.id.to_string(), "another".into()];
+    assert_eq!((bus.replay(&ids).await.unwrap(), bus.replay(&ids).await.unwrap()), (1, 0));
+    let deliveries = contract::next(&mut feed, 10).await;
+    let came: Vec<_> = deliveries.iter().map(|delivery| (delivery.event.clone(), delivery.attempt)).collect();
+    assert_eq!(came, [(first, 0)]);
+    feed.done(&deliveries).await.unwrap();
+    assert!(bus.dead_letters().await.unwrap().is_empty());
+}
+
+/// A rebuild that looks while dead letters are given back misses none of them: what the ledger has not got is counted.
+#[tokio::test]
+async fn what_is_given_back_during_a_rebuild_is_not_missed() {
+    let server = RabbitMq::start().await;
+    let retries = RetrySchedule(Vec::new());
+    let bus = bus(RabbitSettings { retries, ..settings(server.url(), "back.") });
+    let (mut log, mut ledger, mut shop) = (log(&bus).await, feed(&bus).await, Shop::new(1));
+    let sold = sales(&mut shop, 3);
+    log.append(&sold).await.unwrap();
+    let mut given_up = 0;
+    while given_up < sold.len() {
+        for delivery in contract::next(&mut ledger, 10).await {
+            assert_eq!(ledger.reject(&delivery, "no").await.unwrap(), Rejection::DeadLettered);
+            given_up += 1;
+        }
+    }
+    let history = bus.history(0);
+    let history = history.unconfirmed();
+    let give_back = async {
+        for event in &sold {
+            bus.replay(&[event.id.to_string()]).await.unwrap();
+        }
+    };
+    let mut taken = Vec::new();
+    let write = async {
+        while taken.len() < sold.len() {
+            let deliveries = contract::next(&mut ledger, 10).await;
+            ledger.done(&deliveries).await.unwrap();
+            taken.extend(deliveries.into_iter().map(|delivery| delivery.event));
+        }
+        // Barriers are answered while the feed is asked for more.
+        ledger.next(1).await.map(drop)
+    };
+    let rebuilt = tokio::select! {
+        (rebuilt, ()) = futures_util::future::join(history, give_back) => rebuilt.unwrap(),
+        ended = write => panic!("{ended:?}"),
+    };
+    // Whatever was not in the ledger yet when the rebuild looked at it is among what it was told.
+    let told = |event: &&Arc<Event>| rebuilt.contains(event) || taken.contains(event);
+    assert_eq!(sold.iter().filter(told).count(), sold.len(), "{rebuilt:?}");
 }
 
 #[tokio::test]

@@ -44,10 +44,14 @@ impl Raw {
         Ok(reply.into_iter().map(number).collect())
     }
 
+    /// Asks for one sale without a key: a quantity of each place, and whether there must be a level.
     async fn take(&self, sale: &str, args: &[&str], keys: &[&str]) -> Vec<i64> {
-        let mut all = vec!["10", sale, "", ""];
-        all.extend(args);
-        self.run(Script::MultiReserve, &[&[BOOK], keys].concat(), &all).await
+        self.take_of("10", &[sale, "", ""], args, keys).await
+    }
+
+    /// The same, of an epoch and with a key and its fingerprint: the reply to the sale, or that to the whole call.
+    async fn take_of(&self, epoch: &str, sale: &[&str; 3], args: &[&str], keys: &[&str]) -> Vec<i64> {
+        take_over(&self.connection, epoch, sale, args, keys).await
     }
 
     async fn get(&self, place: &str) -> String {
@@ -61,6 +65,31 @@ impl Raw {
             all.insert(key.clone(), self.server.run(&["DUMP", &key]).await);
         }
         all
+    }
+}
+
+async fn take_over(
+    connection: &MultiplexedConnection,
+    epoch: &str,
+    sale: &[&str; 3],
+    args: &[&str],
+    keys: &[&str],
+) -> Vec<i64> {
+    let (pairs, _) = args.as_chunks::<2>();
+    let (count, numbers) = (keys.len().to_string(), (1..=keys.len()).map(|n| n.to_string()));
+    let numbers: Vec<String> = numbers.collect();
+    let mut all = vec![epoch];
+    all.extend(pairs.iter().map(|[_, known]| *known));
+    all.extend(sale);
+    all.push(&count);
+    all.extend(numbers.iter().zip(pairs).flat_map(|(number, [quantity, _])| [number.as_str(), quantity]));
+    let mut command = redis::cmd("EVAL");
+    command.arg(Script::MultiReserve.source("raw")).arg(keys.len() + 1).arg(BOOK).arg(keys).arg(&all);
+    let reply: Vec<Value> = command.query_async(&mut connection.clone()).await.unwrap();
+    let number = |value: &Value| redis::from_redis_value::<i64>(value.clone()).unwrap_or_default();
+    match &reply[..] {
+        [Value::Int(1), Value::Array(of_sale)] => of_sale.iter().map(number).collect(),
+        other => other.iter().map(number).collect(),
     }
 }
 
@@ -90,7 +119,7 @@ async fn d2_d3_d4_d8_what_is_no_quantity_has_its_own_code_and_writes_nothing() {
     ];
     for quantity in bad {
         // The bad one comes second, so the first would already be taken if it were not for the check.
-        assert_eq!(raw.take("1", &["3", "1", quantity, "1"], &[A, B]).await, [-4, 7], "{quantity:?}");
+        assert_eq!(raw.take("1", &["3", "1", quantity, "1"], &[A, B]).await, [-4, 2], "{quantity:?}");
     }
     for level in ["1.5", "abc", "", "9007199254740992", "-9007199254740992", "1e17"] {
         let reply = raw.run(Script::Warmup, &[BOOK, A, B], &["11", "0", "1", "5", level]).await;
@@ -109,12 +138,15 @@ async fn every_script_refuses_arguments_that_are_not_its_own() {
     let (e, id) = ("10", "ab");
     let calls: &[(Script, &[&str], &[&str], i64)] = &[
         (Script::MultiReserve, &[], &[], 0),
-        (Script::MultiReserve, &[BOOK, A], &[e, id, "", "", "1"], 0),
-        (Script::MultiReserve, &[BOOK], &[e, "no id", "", ""], 2),
-        (Script::MultiReserve, &[BOOK], &[e, id, "no id", "ab"], 3),
-        (Script::MultiReserve, &[BOOK], &[e, id, "ab", ""], 4),
-        (Script::MultiReserve, &[BOOK, A], &[e, id, "", "", "1", "2"], 6),
-        (Script::MultiReserve, &[BOOK, A], &[e, "c", "", "", "2", "1"], 2),
+        (Script::MultiReserve, &[BOOK, A], &[e], 0),
+        (Script::MultiReserve, &[BOOK], &[e, "no id", "", "", "0"], 2),
+        (Script::MultiReserve, &[BOOK], &[e, id, "no id", "ab", "0"], 3),
+        (Script::MultiReserve, &[BOOK], &[e, id, "ab", "", "0"], 4),
+        (Script::MultiReserve, &[BOOK], &[e, id, "", ""], 5),
+        (Script::MultiReserve, &[BOOK, A], &[e, "1", id, "", "", "2", "1", "1"], 6),
+        (Script::MultiReserve, &[BOOK, A], &[e, "1", id, "", "", "1", "1"], 0),
+        (Script::MultiReserve, &[BOOK, A], &[e, "2", id, "", "", "1", "1", "1"], 2),
+        (Script::MultiReserve, &[BOOK, A, A], &[e, "1", "1", id, "", "", "1", "1", "1"], 3),
         (Script::Settle, &[BOOK], &[], 0),
         (Script::Settle, &[BOOK, A, A], &[e, "c"], 0),
         (Script::Settle, &[BOOK, A], &[e, "c", "-"], 3),
@@ -144,6 +176,7 @@ async fn every_script_refuses_arguments_that_are_not_its_own() {
         let reply = raw.run(*script, keys, args).await;
         assert_eq!(reply, [-4, *argument], "{script:?} {keys:?} {args:?}");
     }
+    assert_eq!(raw.take("c", &["2", "1"], &[A]).await, [-4, 0], "the same sale with another quantity");
     assert_eq!(raw.all().await, before);
 }
 
@@ -152,7 +185,7 @@ async fn every_script_is_fenced_and_what_is_half_loaded_cannot_be_used() {
     let raw = Raw::loaded().await;
     let calls = |epoch: &'static str| -> Vec<(Script, Vec<&str>, Vec<&str>)> {
         vec![
-            (Script::MultiReserve, vec![BOOK, A], vec![epoch, "1", "", "", "1", "1"]),
+            (Script::MultiReserve, vec![BOOK, A], vec![epoch, "1", "1", "", "", "1", "1", "1"]),
             (Script::Settle, vec![BOOK], vec![epoch, "1"]),
             (Script::Rollback, vec![BOOK], vec![epoch, "1"]),
             (Script::Move, vec![BOOK, A], vec![epoch, "1", "1", "1", "1"]),
@@ -189,8 +222,8 @@ async fn every_script_is_fenced_and_what_is_half_loaded_cannot_be_used() {
     assert_eq!(raw.server.run::<Vec<String>>(&["HKEYS", BOOK]).await, ["epoch"]);
     // A level of an older load is missing, whether it must be there or not.
     raw.server.run::<()>(&["SET", A, "10 99 0"]).await;
-    assert_eq!(raw.run(Script::MultiReserve, &[BOOK, A], &["12", "1", "", "", "1", "1"]).await, [-2, 1]);
-    assert_eq!(raw.run(Script::MultiReserve, &[BOOK, A], &["12", "1", "", "", "1", "0"]).await, [-1, 1, 0]);
+    assert_eq!(raw.take_of("12", &["1", "", ""], &["1", "1"], &[A]).await, [-2, 1]);
+    assert_eq!(raw.take_of("12", &["1", "", ""], &["1", "0"], &[A]).await, [-1, 1, 0]);
 }
 
 /// D6, D7, D8, D33: one of the places is short, or named twice, or gone.
@@ -200,7 +233,7 @@ async fn d6_d7_d33_a_sale_takes_all_or_nothing() {
     let before = raw.all().await;
     assert_eq!(raw.take("1", &["3", "1", "5", "1"], &[A, B]).await, [-1, 2, 1]);
     assert_eq!(raw.take("1", &["11", "1", "5", "1"], &[A, B]).await, [-1, 1, 10, 2, 1], "both are short");
-    assert_eq!(raw.take("1", &["6", "1", "6", "1"], &[A, A]).await, [-4, 7], "the same place twice");
+    assert_eq!(raw.take("1", &["6", "1", "6", "1"], &[A, A]).await, [-4, 3], "the same place twice");
     assert_eq!(raw.take("1", &["3", "1", "5", "1"], &[A, "stock:{t}:x:l"]).await, [-2, 2]);
     assert_eq!(raw.all().await, before);
     assert_eq!(raw.take("1", &["3", "1", "1", "1"], &[A, B]).await, [1]);
@@ -243,14 +276,12 @@ async fn d3_the_largest_quantities_stay_what_they_are() {
         [1]
     );
     assert_eq!((raw.get(A).await, raw.get(B).await), (format!("11 {most} 0"), format!("11 -{most} 0")));
-    let take = ["11", "1", "", "", most, "1"];
-    assert_eq!(raw.run(Script::MultiReserve, &[BOOK, A], &take).await, [1]);
+    assert_eq!(raw.take_of("11", &["1", "", ""], &[most, "1"], &[A]).await, [1]);
     assert_eq!(raw.get(A).await, format!("11 {most} {most}"));
     assert_eq!(raw.run(Script::Move, &[BOOK, B], &["11", "1", "1", "1", "-1"]).await, [-7, 1]);
     // What is held when movements bring the level to the bound is taken no further.
     assert_eq!(raw.run(Script::Warmup, &[BOOK, A], &["12", "0", "1", "5"]).await, [1]);
-    let take = ["12", "1", "", "", "5", "1"];
-    assert_eq!(raw.run(Script::MultiReserve, &[BOOK, A], &take).await, [1]);
+    assert_eq!(raw.take_of("12", &["1", "", ""], &["5", "1"], &[A]).await, [1]);
     let down = ["12", "1", "1", "1", "-5", "1", "-9007199254740991"];
     assert_eq!(raw.run(Script::Move, &[BOOK, A], &down).await, [1]);
     assert_eq!(raw.run(Script::Settle, &[BOOK, A], &["12", "1"]).await, [1, 0]);
@@ -293,15 +324,11 @@ async fn d34_concurrent_tills_sell_exactly_what_there_is() {
         let connection = raw.server.connection().await;
         let mut counts = (0, 0);
         for n in 0..EACH {
-            let mut command = redis::cmd("EVAL");
             let sale = format!("{:x}", till * EACH + n);
-            command.arg(Script::MultiReserve.source("raw")).arg(2).arg(BOOK).arg(A);
-            command.arg(&["10", &sale, "", "", "1", "1"]);
-            let reply: Vec<i64> = command.query_async(&mut connection.clone()).await.unwrap();
-            match reply[..] {
+            match take_over(&connection, "10", &[&sale, "", ""], &["1", "1"], &[A]).await[..] {
                 [1] => counts.0 += 1,
                 [-1, 1, 0] => counts.1 += 1,
-                _ => panic!("{reply:?}"),
+                ref reply => panic!("{reply:?}"),
             }
         }
         counts
@@ -319,8 +346,7 @@ async fn d34_concurrent_tills_sell_exactly_what_there_is() {
 async fn d29_a_key_is_used_once() {
     let raw = Raw::loaded().await;
     let take = async |sale: &str, fingerprint: &str| {
-        let args = ["10", sale, "fe", fingerprint, "1", "1"];
-        raw.run(Script::MultiReserve, &[BOOK, A], &args).await
+        raw.take_of("10", &[sale, "fe", fingerprint], &["1", "1"], &[A]).await
     };
     assert_eq!(take("1", "aa").await, [1]);
     assert_eq!(take("2", "aa").await, [-5, 1]);
@@ -335,4 +361,35 @@ async fn d29_a_key_is_used_once() {
         assert_eq!(raw.run(Script::ForgetKeys, &[BOOK], &["10", "1", "1"]).await, [1, 0]);
     }
     assert_eq!(take("6", "cc").await, [1]);
+}
+
+/// Sales of one call meet each other as if each had been asked for alone.
+#[tokio::test]
+async fn d34_sales_that_are_asked_for_together_share_what_there_is() {
+    let raw = Raw::loaded().await;
+    let keys = [BOOK, A, B];
+    let args = [
+        &["10", "1", "1"][..],
+        &["1", "", "", "1", "1", "6"],
+        &["2", "fe", "aa", "2", "1", "1", "2", "1"],
+        &["3", "fe", "aa", "1", "1", "1"],
+        &["4", "fe", "bb", "1", "1", "1"],
+        &["5", "", "", "2", "1", "4", "2", "1"],
+        &["6", "", "", "1", "1", "x"],
+        &["7", "", "", "0"],
+        &["1", "", "", "1", "1", "6"],
+    ]
+    .concat();
+    let mut command = redis::cmd("EVAL");
+    command.arg(Script::MultiReserve.source("raw")).arg(keys.len()).arg(&keys).arg(&args);
+    let reply: Vec<Value> = command.query_async(&mut raw.connection.clone()).await.unwrap();
+    let of_sale = |value: &Value| match value {
+        Value::Array(parts) => {
+            parts.iter().map(|part| redis::from_redis_value(part.clone()).unwrap_or_default()).collect()
+        }
+        _ => Vec::new(),
+    };
+    let replies: Vec<Vec<i64>> = reply[1..].iter().map(of_sale).collect();
+    assert_eq!(replies, [&[1][..], &[1], &[-5, 2], &[-6], &[-1, 1, 3, 2, 0], &[-4, 1], &[1], &[1]]);
+    assert_eq!((raw.get(A).await, raw.get(B).await), ("10 10 7".into(), "10 1 1".into()));
 }
