@@ -19,7 +19,9 @@ use crate::domain::channel::{Connection, Mode, Refused, Verdict};
 use crate::ports::PortError;
 use crate::ports::channel::{Answer, Call, Credentials, Limits, Marketplace, News, Notice};
 use futures_util::FutureExt as _;
-use mapping::{Data, ItemsData, LevelsData, Renewed, SetData, ShopData, VariantsData};
+use mapping::{
+    Data, ItemsData, LevelsData, Renewed, SetData, ShopData, SubscribedData, SubscriptionsData, VariantsData,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -43,14 +45,16 @@ pub const LEVELS: &str = include_str!("levels.graphql");
 pub const ITEMS: &str = include_str!("items.graphql");
 pub const VARIANTS: &str = include_str!("variants.graphql");
 pub const SHOP: &str = include_str!("shop.graphql");
+pub const SUBSCRIPTIONS: &str = include_str!("subscriptions.graphql");
+pub const SUBSCRIBE: &str = include_str!("subscribe.graphql");
 
 /// Points that a document may cost at most, by a little more than what Shopify asks: what is too much comes back.
 fn cost_of(document: &str, variables: &Value) -> u64 {
     let ids = variables["ids"].as_array().map_or(0, Vec::len) as u64;
     match document {
-        SET | ADJUST => 13,
+        SET | ADJUST | SUBSCRIBE => 13,
         LEVELS | VARIANTS => 4 + 3 * ids,
-        ITEMS => 4 + 102,
+        ITEMS | SUBSCRIPTIONS => 4 + 102,
         _ => 5,
     }
 }
@@ -68,6 +72,8 @@ pub struct Shopify {
     /// Where the shop answers, without a slash at the end.
     base: String,
     place: String,
+    /// Where the shop is to tell its news; nowhere when this server is not reached from outside.
+    told_at: Option<String>,
     credentials: Credentials,
     bucket: CostBucket,
     /// Whether an answer has said what the bucket really holds.
@@ -95,7 +101,37 @@ impl Shopify {
         };
         let bucket = CostBucket::new(STANDARD.0, STANDARD.1, 0);
         let base = base.replace("{cuenta}", &connection.account);
-        Ok(Self { http, base, place, credentials, bucket, learnt: false, epoch: Instant::now() })
+        Ok(Self {
+            http,
+            base,
+            place,
+            told_at: None,
+            credentials,
+            bucket,
+            learnt: false,
+            epoch: Instant::now(),
+        })
+    }
+
+    /// Where this server is reached from outside, if it is: the shop is asked to tell its news there.
+    #[must_use]
+    pub fn told_at(mut self, public_url: &str, connection: &Connection) -> Self {
+        let base = public_url.trim_end_matches('/');
+        self.told_at =
+            (!base.is_empty()).then(|| format!("{base}/api/v1/webhooks/shopify/{}", connection.id));
+        self
+    }
+
+    async fn subscribed(&mut self) -> Result<usize, Refused> {
+        let Some(uri) = self.told_at.clone() else { return Ok(0) };
+        let data: SubscriptionsData = self.call(SUBSCRIPTIONS, &json!({})).await?;
+        let missing = data.missing(&uri);
+        for topic in &missing {
+            let variables = json!({ "topic": topic, "uri": uri });
+            let data: SubscribedData = self.call(SUBSCRIBE, &variables).await?;
+            retry::subscribed(data, &variables)?;
+        }
+        Ok(missing.len())
     }
 
     fn now(&self) -> u64 {
@@ -263,6 +299,10 @@ impl Marketplace for Shopify {
 
     fn renew(&mut self) -> Answer<'_, Credentials> {
         self.renewed().boxed()
+    }
+
+    fn subscribe(&mut self) -> Answer<'_, usize> {
+        self.subscribed().boxed()
     }
 
     fn news<'a>(&'a mut self, notice: &'a Notice) -> Answer<'a, News> {
