@@ -50,7 +50,7 @@ const RATE: u64 = 200;
 const STOCK: i64 = 1_000_000;
 
 /// Longer than anything here should take.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(420);
 
 fn argument(name: &str, default: u64) -> u64 {
     let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);

@@ -188,6 +188,10 @@ impl WebhookSender {
             return Err(NotDone::TooMany);
         }
         self.ports.sender.check(&hook.url).map_err(NotDone::BadUrl)?;
+        if let Some(news) = hook.news.iter().find(|news| news.is_of_bus() && self.feed.is_none()) {
+            let why = format!("{} is not heard of over this bus", news.as_str());
+            return Err(NotDone::Port(PortError::Permanent(why)));
+        }
         let sealed = seal(&*self.ports.vault, hook.id, &secret)?;
         self.ports.store.save_hook(&hook, Some(&sealed)).await?;
         tracing::info!(hook = %hook.id, tenant = %hook.tenant, "a webhook was added");

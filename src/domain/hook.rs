@@ -71,6 +71,11 @@ impl News {
         }
     }
 
+    /// Whether it is heard of on the bus.
+    pub const fn is_of_bus(self) -> bool {
+        matches!(self, Self::SaleCreated | Self::SaleVoided | Self::StockChanged)
+    }
+
     /// Reads a name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|news| news.as_str() == text)

@@ -24,6 +24,7 @@ use mapping::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -66,6 +67,9 @@ pub fn is_shop_domain(text: &str) -> bool {
     !name.is_empty() && name.len() <= 100 && !name.starts_with('-') && name.chars().all(fine)
 }
 
+/// Variants whose item is remembered.
+const REMEMBERED: usize = 50_000;
+
 /// A client of one shop.
 pub struct Shopify {
     http: reqwest::Client,
@@ -74,6 +78,8 @@ pub struct Shopify {
     place: String,
     /// Where the shop is to tell its news; nowhere when this server is not reached from outside.
     told_at: Option<String>,
+    /// The item of each variant that was asked about: it stays the same for ever, and asking costs points.
+    items: HashMap<String, String>,
     credentials: Credentials,
     bucket: CostBucket,
     /// Whether an answer has said what the bucket really holds.
@@ -106,6 +112,7 @@ impl Shopify {
             base,
             place,
             told_at: None,
+            items: HashMap::new(),
             credentials,
             bucket,
             learnt: false,
@@ -246,13 +253,17 @@ impl Shopify {
         match notice.topic.as_str() {
             "orders/create" | "orders/paid" | "orders/updated" | "orders/cancelled" => {
                 let order: mapping::OrderBody = serde_json::from_slice(&notice.body).map_err(unreadable)?;
-                let variants = order.variants();
-                let mut items = std::collections::HashMap::new();
-                for ids in variants.chunks(READ) {
-                    let data: VariantsData = self.call(VARIANTS, &json!({ "ids": ids })).await?;
-                    items.extend(data.items());
+                let mut unknown = order.variants();
+                unknown.retain(|variant| !self.items.contains_key(variant));
+                if self.items.len() > REMEMBERED {
+                    self.items.clear();
+                    unknown = order.variants();
                 }
-                Ok(News::Order(order.into_order(&items)))
+                for ids in unknown.chunks(READ) {
+                    let data: VariantsData = self.call(VARIANTS, &json!({ "ids": ids })).await?;
+                    self.items.extend(data.items());
+                }
+                Ok(News::Order(order.into_order(&self.items)))
             }
             "inventory_levels/update" => {
                 let level: mapping::LevelBody = serde_json::from_slice(&notice.body).map_err(unreadable)?;
