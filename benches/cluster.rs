@@ -16,6 +16,7 @@ mod server;
 mod servers;
 
 use anyhow::{Context, bail};
+use blend::channels::simulator;
 use blend::load::{Histogram, thousandths};
 use server::{Installation, cpu, number, output, runtime};
 use servers::{postgres::Postgres, rabbitmq::RabbitMq, redis::RedisServer};

@@ -37,6 +37,8 @@ pub mod resilience;
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "the benches and the tests of the binary use the rest")]
 mod servers;
+#[cfg(test)]
+use channels::simulator;
 pub mod sqlite;
 pub mod stock;
 pub mod store;

@@ -15,8 +15,10 @@
 
 mod handle;
 mod installing;
+mod letters;
 
 pub use handle::{Asked, Channels};
+pub use letters::Letters;
 
 use super::channel::{self, ForMeli, ForShopify, MeliActor, Msg as ChannelMsg, Pace, Ports, ShopifyActor};
 use super::kit::{Answer, Behaviour, Cx, Fault, Handle, Place, Reply, RestartPolicy, Spec, Supervisor};
@@ -96,6 +98,8 @@ pub enum Msg {
     List(TenantId, Reply<Vec<Connection>>),
     /// Somebody's way to a connection's own actor.
     Find(TenantId, ConnectionId, Reply<Option<Way>>),
+    /// The installation's way to a connection's own actor, whosever it is.
+    FindAny(ConnectionId, Reply<Option<Way>>),
     /// News of an account at MercadoLibre, by an app; says whether it is new.
     Hinted { account: String, app: String, notice: Notice, reply: Reply<Result<bool, NotDone>> },
     /// News that says of itself who it is from; says whether it is new.
@@ -252,6 +256,10 @@ impl ChannelManager {
             for movement in event.movements() {
                 *units.entry(movement.unit).or_insert(true) &= sold;
             }
+            // It may be for sale no more, or again.
+            if let Body::ProductsUpserted { units: changed } = &event.body {
+                units.extend(changed.iter().map(|unit| (unit.id, false)));
+            }
             *newest = (*newest).max(event.sequence);
         }
         let of_kind = self.connected.values().filter(|connected| connected.connection.kind == kind);
@@ -343,6 +351,9 @@ impl Behaviour for ChannelManager {
             }
             Msg::Find(tenant, id, reply) => {
                 reply.send(self.of(tenant, id).map(|connected| connected.way.clone()));
+            }
+            Msg::FindAny(id, reply) => {
+                reply.send(self.connected.get(&id).map(|connected| connected.way.clone()));
             }
             Msg::Hinted { account, app, notice, reply } => {
                 reply.send(self.hinted(&account, &app, &notice).await);

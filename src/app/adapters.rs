@@ -14,7 +14,7 @@ use crate::channels::shopify::{Install, Shopify};
 use crate::config::{self, Config, Hidden};
 use crate::domain::channel::ChannelKind;
 use crate::ports::audit::{BusFactSource, LedgerFactSource};
-use crate::ports::bus::EventHistory;
+use crate::ports::bus::{EventFeed, EventHistory, WEBHOOK_GROUP};
 use crate::ports::channel::{Installer, Marketplace, OpenMarketplace};
 use crate::ports::clock::{SharedClock, SystemClock};
 use crate::ports::dead_letters::DeadLetters;
@@ -136,6 +136,14 @@ impl Bus {
         }
     }
 
+    /// Opens the reading end of the webhooks' group. The broker has none yet.
+    pub fn webhook_feed(&self) -> Option<Open<Box<dyn EventFeed>>> {
+        match self {
+            Self::Journal(journal) => Some(journal.feed(WEBHOOK_GROUP)),
+            Self::RabbitMq(_) => None,
+        }
+    }
+
     /// Events that were given up.
     pub fn dead_letters(&self) -> Arc<dyn DeadLetters> {
         match self {
@@ -253,13 +261,16 @@ fn uncheckable(config: &Config) -> String {
 
 /// Makes the client of a connection.
 pub fn marketplaces(config: &Config) -> anyhow::Result<OpenMarketplace> {
-    let (http, shopify_url) = (channels::http::client()?, config.channels.shopify_url.clone());
+    let patience = Duration::from_secs(config.channels.answer_timeout_secs);
+    let (http, shopify_url) =
+        (channels::http::patient_client(patience)?, config.channels.shopify_url.clone());
     // MercadoLibre counts per app, whichever seller it is for.
+    let public_url = config.channels.public_url.clone();
     let (meli_url, budget) = (config.channels.meli_url.clone(), Arc::new(Budget::default()));
     Ok(Arc::new(move |connection, credentials| match connection.kind {
         ChannelKind::Shopify => {
             let shop = Shopify::open(http.clone(), &shopify_url, connection, credentials)?;
-            Ok(Box::new(shop) as Box<dyn Marketplace>)
+            Ok(Box::new(shop.told_at(&public_url, connection)) as Box<dyn Marketplace>)
         }
         ChannelKind::Meli => {
             let seller = Meli::open(http.clone(), &meli_url, budget.clone(), connection, credentials)?;

@@ -6,12 +6,14 @@ pub mod data_dir;
 pub mod doctor;
 mod fleet;
 pub mod legacy;
+mod letters;
 mod outboxes;
 mod serve;
 mod task;
 mod tree;
 pub mod verify;
 mod waiting;
+mod webhooks;
 
 pub use serve::{Serving, authenticator, serve};
 
@@ -26,6 +28,7 @@ use crate::actors::ledger_writer::LedgerWriter;
 use crate::actors::legacy_poller::Pollers;
 use crate::actors::nodes::Council;
 use crate::actors::reservation::{Shards, Unbooked};
+use crate::actors::webhooks::{MessageLetters, Webhooks};
 use crate::bus::journal::Journal;
 use crate::bus::rabbitmq::RabbitBus;
 use crate::channels::vault::Keyring;
@@ -43,6 +46,7 @@ use anyhow::{Context as _, bail};
 use data_dir::DataDir;
 use fleet::Fleet;
 use futures_util::future::OptionFuture;
+use letters::AllLetters;
 use outboxes::Outboxes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,8 +66,10 @@ pub struct Engine {
     pub shards: Shards,
     /// The connections to marketplaces.
     pub channels: Channels,
-    /// Events that were given up.
+    /// What was given up.
     pub dead_letters: Arc<dyn DeadLetters>,
+    /// The webhooks that go out.
+    pub webhooks: Webhooks,
     channels_supervisor: Supervisor,
     channel_store: sqlite::channels::Channels,
     /// The pollers of old ERPs.
@@ -143,13 +149,22 @@ impl Engine {
         let channels_supervisor = root.child("marketplaces", Strategy::OneForOne, GRANTS);
         let channels =
             start_channels(config, &channels_supervisor, &shards, &channel_store, clock.clone(), &bus)?;
+        let store = Arc::new(channel_store.clone());
+        let dead_letters: Arc<dyn DeadLetters> = Arc::new(AllLetters {
+            bus: bus.dead_letters(),
+            channels: Arc::new(channels::Letters::new(channels.clone(), store.clone())),
+            hooks: Arc::new(MessageLetters(store.clone())),
+        });
+        let webhooks =
+            webhooks::start(config, &channels_supervisor, store, dead_letters.clone(), clock.clone(), &bus)?;
         let pollers = legacy::start(config, &root, &shards, &clock)?;
         let watchdogs = watchdogs(config, &registry)?;
         Ok(Self {
             registry,
             shards,
             channels,
-            dead_letters: bus.dead_letters(),
+            dead_letters,
+            webhooks,
             channels_supervisor,
             channel_store,
             pollers,

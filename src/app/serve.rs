@@ -189,6 +189,7 @@ fn api(
     Ok(Api {
         shards: engine.shards.clone(),
         channels: engine.channels.clone(),
+        webhooks: engine.webhooks.clone(),
         pollers: engine.pollers.clone(),
         cluster: engine.council().map(|council| Cluster::new(council, engine.shards.count(), patience)),
         authenticator: authenticator(config, data_dir, &engine.clock)?,

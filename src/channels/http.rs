@@ -6,8 +6,8 @@ use bytes::Bytes;
 use hyper::header::{HeaderMap, RETRY_AFTER};
 use std::time::Duration;
 
-/// From the first byte sent to the last one received.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// From the first byte sent to the last one received, unless the settings say otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Most bytes of an answer that are read.
 const MOST: usize = 8 << 20;
@@ -45,8 +45,13 @@ pub fn shorten(text: &str) -> String {
 
 /// A client. Redirects are not followed: no marketplace sends any, and a token must not travel.
 pub fn client() -> Result<reqwest::Client, PortError> {
+    patient_client(PATIENCE)
+}
+
+/// A client that waits so long for an answer.
+pub fn patient_client(patience: Duration) -> Result<reqwest::Client, PortError> {
     let built = reqwest::Client::builder()
-        .timeout(PATIENCE)
+        .timeout(patience)
         .connect_timeout(Duration::from_secs(5))
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("Blend/", env!("CARGO_PKG_VERSION")))
@@ -81,7 +86,7 @@ pub async fn send(builder: reqwest::RequestBuilder, request: &str) -> Result<Ans
 }
 
 /// The error and its causes, without the address: it may hold a secret.
-fn plain(error: &reqwest::Error) -> String {
+pub fn plain(error: &reqwest::Error) -> String {
     let mut text = if error.is_timeout() { "timed out".to_owned() } else { String::new() };
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(inner) = cause {

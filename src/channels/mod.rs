@@ -6,9 +6,11 @@
 //! | `mapping.rs` | what goes out and comes in, as types |
 //! | `retry.rs` | the one place where an answer becomes a [`Verdict`](crate::domain::channel::Verdict) |
 //!
-//! `tests/support` has a simulator of each, which enforces the marketplace's real contract and counts violations.
+//! `simulator` has a stand-in of each, which enforces the marketplace's real contract and counts violations.
 
 pub mod http;
 pub mod meli;
 pub mod shopify;
+pub mod simulator;
 pub mod vault;
+pub mod webhook;

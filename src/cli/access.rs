@@ -6,7 +6,7 @@ use crate::app::data_dir::{Claim, DataDir, Holder};
 use crate::app::{Engine, authenticator};
 use crate::client::{Answer, Bearer, HttpClient};
 use crate::config::Config;
-use crate::domain::dead_letter::DeadLetter;
+use crate::domain::dead_letter::{DeadLetter, Matter};
 use crate::domain::ids::TenantId;
 use crate::domain::import::{Import, ImportCounts};
 use crate::domain::tenant::Tenant;
@@ -154,6 +154,22 @@ impl Access {
         }
     }
 
+    /// Throws these away; says how many of them there still were.
+    pub async fn discard_dead_letters(&self, ids: &[String]) -> anyhow::Result<usize> {
+        #[derive(Deserialize)]
+        struct Discarded {
+            borrados: usize,
+        }
+        match self {
+            Self::Running(server) => {
+                let body = serde_json::json!({ "ids": ids, "maximo": ids.len() });
+                let path = "/api/v1/admin/descartados/borrar";
+                Ok(server.request(Method::POST, path, Some(&body)).await?.json::<Discarded>()?.borrados)
+            }
+            Self::Alone(engine, _) => Ok(engine.dead_letters.discard(ids).await?),
+        }
+    }
+
     /// Ends an engine of our own in order: what was accepted is in the ledger then.
     pub async fn close(self, config: &Config) -> anyhow::Result<()> {
         if let Self::Alone(engine, dir) = self {
@@ -274,6 +290,7 @@ struct LetterRows {
 #[derive(Deserialize)]
 struct LetterRow {
     id: String,
+    asunto: String,
     consumidor: String,
     tipo: String,
     tienda_id: String,
@@ -282,11 +299,16 @@ struct LetterRow {
     ultima_falla: Timestamp,
     causa: String,
     evento: Option<Box<RawValue>>,
+    texto: Option<String>,
+    respuesta: String,
 }
 
 impl From<LetterRow> for DeadLetter {
     fn from(row: LetterRow) -> Self {
+        let event = row.evento.map(|event| event.get().as_bytes().to_vec());
         Self {
+            // A matter that this build does not know is one that it keeps.
+            matter: Matter::parse(&row.asunto).unwrap_or(Matter::Event),
             id: row.id,
             group: row.consumidor,
             kind: row.tipo,
@@ -295,7 +317,8 @@ impl From<LetterRow> for DeadLetter {
             first_at: row.primera_falla,
             last_at: row.ultima_falla,
             cause: row.causa,
-            payload: row.evento.map(|event| event.get().as_bytes().to_vec()).unwrap_or_default(),
+            payload: event.or_else(|| row.texto.map(String::into_bytes)).unwrap_or_default(),
+            response: row.respuesta,
         }
     }
 }

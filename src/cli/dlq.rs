@@ -1,4 +1,4 @@
-//! `blend dlq`: events that were given up. Looked at and tried again; none can be thrown away, for stock counts them.
+//! `blend dlq`: what was given up. Looked at, tried again, and thrown away where that is safe.
 
 use super::access::Access;
 use crate::config::Config;
@@ -16,18 +16,15 @@ const MOST: usize = 10_000;
 pub enum DlqCommand {
     /// List them by cause.
     Ls(LsArgs),
-    /// Show one with its event.
+    /// Show one with what it is about and what came back.
     Show {
-        /// As listed.
+        /// As listed by `ls --ids`.
         id: String,
     },
     /// Try some again, now that their cause is mended.
-    Replay(ReplayArgs),
-    /// Why there is no such thing.
-    Drop {
-        /// As listed.
-        id: String,
-    },
+    Replay(Chosen),
+    /// Throw some away. Only what a marketplace gave up: an event of the ledger is counted by stock, and stays.
+    Drop(Chosen),
 }
 
 /// Arguments of `blend dlq ls`.
@@ -38,10 +35,10 @@ pub struct LsArgs {
     ids: bool,
 }
 
-/// Arguments of `blend dlq replay`.
+/// Which letters a verb is for.
 #[derive(Args)]
-pub struct ReplayArgs {
-    /// As listed.
+pub struct Chosen {
+    /// As listed by `ls --ids`.
     #[arg(required_unless_present_any = ["cause", "all"])]
     ids: Vec<String>,
     /// All with this cause, as listed.
@@ -53,19 +50,20 @@ pub struct ReplayArgs {
     /// So many at most.
     #[arg(long, default_value_t = 100)]
     max: usize,
-    /// Say what would be tried, and do nothing.
+    /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
 }
 
+impl Chosen {
+    fn of<'a>(&self, letters: &'a [DeadLetter]) -> Vec<&'a DeadLetter> {
+        let ids = if self.all { Vec::new() } else { self.ids.clone() };
+        Selection { ids, cause: self.cause.clone(), most: self.max }.of(letters)
+    }
+}
+
 /// Runs a verb.
 pub async fn run(command: DlqCommand, config: &Config) -> anyhow::Result<ExitCode> {
-    if let DlqCommand::Drop { id } = &command {
-        bail!(
-            "{id} is not thrown away: stock counts it, since the goods were handed over, and a sale in no book is a \
-             lost sale; mend its cause and replay it"
-        );
-    }
     let access = Access::open(config, "dlq").await?;
     let done = carry_out(command, &access).await;
     access.close(config).await?;
@@ -94,28 +92,47 @@ async fn carry_out(command: DlqCommand, access: &Access) -> anyhow::Result<ExitC
             let Some(letter) = letters.iter().find(|letter| letter.id == id) else {
                 bail!("there is no dead letter {id}; `blend dlq ls --ids` lists them");
             };
-            let DeadLetter { group, kind, tenant, attempts, first_at, last_at, cause, payload, .. } = letter;
+            let DeadLetter {
+                group, kind, tenant, attempts, first_at, last_at, cause, payload, response, ..
+            } = letter;
             writeln!(out, "{kind} of tenant {tenant}, given up by {group} after {attempts} attempts")?;
             writeln!(out, "first failure {first_at}, last {last_at}\ncause: {cause}")?;
             writeln!(out, "{}", String::from_utf8_lossy(payload))?;
-        }
-        DlqCommand::Replay(args) => {
-            let ids = if args.all { Vec::new() } else { args.ids };
-            let selection = Selection { ids, cause: args.cause, most: args.max };
-            let chosen: Vec<String> =
-                selection.of(&letters).into_iter().map(|letter| letter.id.clone()).collect();
-            for id in &chosen {
-                writeln!(out, "{id}")?;
+            if !response.is_empty() {
+                writeln!(out, "came back: {response}")?;
             }
-            if args.dry_run {
-                writeln!(out, "{} would be tried again", chosen.len())?;
+        }
+        DlqCommand::Replay(chosen) => {
+            let ids = named(&chosen.of(&letters), &mut out)?;
+            if chosen.dry_run {
+                writeln!(out, "{} would be tried again", ids.len())?;
             } else {
-                let replayed =
-                    if chosen.is_empty() { 0 } else { access.replay_dead_letters(&chosen).await? };
+                let replayed = if ids.is_empty() { 0 } else { access.replay_dead_letters(&ids).await? };
                 writeln!(out, "{replayed} are tried again")?;
             }
         }
-        DlqCommand::Drop { .. } => {}
+        DlqCommand::Drop(chosen) => {
+            let letters = chosen.of(&letters);
+            for letter in &letters {
+                if let Some(why) = letter.matter.kept_because() {
+                    bail!("{} is not thrown away: {why}", letter.id);
+                }
+            }
+            let ids = named(&letters, &mut out)?;
+            if chosen.dry_run {
+                writeln!(out, "{} would be thrown away", ids.len())?;
+            } else {
+                let dropped = if ids.is_empty() { 0 } else { access.discard_dead_letters(&ids).await? };
+                writeln!(out, "{dropped} are thrown away")?;
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn named(letters: &[&DeadLetter], out: &mut impl std::io::Write) -> anyhow::Result<Vec<String>> {
+    for letter in letters {
+        writeln!(out, "{}", letter.id)?;
+    }
+    Ok(letters.iter().map(|letter| letter.id.clone()).collect())
 }

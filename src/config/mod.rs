@@ -1,8 +1,10 @@
 //! Settings: the defaults built into the binary, then a file, then the environment. Read once, here and nowhere else.
 
 mod legacy;
+mod webhooks;
 
 pub use legacy::{Authority, Legacy, LegacyEncryption, LegacyIsolation, LegacySource, LegacyStrategy};
+pub use webhooks::{Alerts, Webhooks};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
@@ -35,6 +37,8 @@ pub struct Config {
     pub bus: Bus,
     /// Marketplaces.
     pub channels: Channels,
+    pub webhooks: Webhooks,
+    pub alerts: Alerts,
     /// Old ERPs that are followed.
     pub legacy: Legacy,
     /// Several nodes.
@@ -165,6 +169,7 @@ pub struct Channels {
     pub window_ms: u64,
     pub sweep_secs: u64,
     pub reconcile_secs: u64,
+    pub answer_timeout_secs: u64,
 }
 
 /// Restarts and freezes.
@@ -315,6 +320,8 @@ impl Config {
         rule(self.channels.window_ms <= 60_000, "channels.window_ms", "must be at most 60000")?;
         rule(self.channels.sweep_secs >= 1, "channels.sweep_secs", "must be at least 1")?;
         rule(self.channels.reconcile_secs >= 1, "channels.reconcile_secs", "must be at least 1")?;
+        let patience = self.channels.answer_timeout_secs;
+        rule((1..=120).contains(&patience), "channels.answer_timeout_secs", "must be between 1 and 120")?;
         let safe = |url: &str| url.starts_with("https://") || url.starts_with("http://127.0.0.1:");
         let schemes = "must begin with https:// (or http://127.0.0.1: for a simulator)";
         rule(safe(&self.channels.shopify_url), "channels.shopify_url", schemes)?;
@@ -335,6 +342,8 @@ impl Config {
         rule(self.bus.outbox_max_events >= 1, "bus.outbox_max_events", "must be at least 1")?;
         rule(self.bus.confirm_timeout_secs >= 1, "bus.confirm_timeout_secs", "must be at least 1")?;
         self.legacy.check()?;
+        self.webhooks.check()?;
+        self.alerts.check()?;
         rule(self.supervision.freeze_warn_secs >= 1, "supervision.freeze_warn_secs", "must be at least 1")
     }
 }

@@ -165,6 +165,11 @@ impl Catalogue {
         self.by_code.insert(unit.sku.clone(), index);
     }
 
+    /// The unit of exactly this id.
+    pub fn unit(&self, id: UnitId) -> Option<&Arc<Unit>> {
+        self.by_id.get(&id.0).map(|&index| &self.units[index as usize])
+    }
+
     /// The unit that an id names: a unit's own, or that of a product with a single unit.
     pub fn find(&self, id: Uuid) -> Lookup<'_> {
         if let Some(&index) = self.by_id.get(&id) {

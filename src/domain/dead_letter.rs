@@ -1,18 +1,121 @@
-//! Events that were given up, grouped by why: a thousand letters with one cause are one thing to mend.
+//! What was given up, grouped by why: a thousand letters with one cause are one thing to mend.
 
+use super::ids::{ConnectionId, HookId, UnitId};
 use super::time::Timestamp;
 use std::collections::BTreeMap;
+use std::fmt;
+use uuid::Uuid;
 
-/// An event that a consumer group gave up.
+/// What a letter is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matter {
+    /// An event that a consumer of the bus could not apply.
+    Event,
+    /// A quantity that a marketplace does not take.
+    Push,
+    /// News of a marketplace that could not be read, or an order in it that could not be sold.
+    Notice,
+    /// A webhook's message that its receiver refused.
+    Message,
+}
+
+impl Matter {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Event, Self::Push, Self::Notice, Self::Message];
+
+    /// Its name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Event => "evento",
+            Self::Push => "envio",
+            Self::Notice => "aviso",
+            Self::Message => "mensaje",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|matter| matter.as_str() == text)
+    }
+
+    /// Why letters of this kind are not thrown away; nothing when they may be.
+    pub const fn kept_because(self) -> Option<&'static str> {
+        match self {
+            Self::Event => Some(
+                "stock counts it, since the goods were handed over, and a sale in no book is a lost sale; mend its \
+                 cause and replay it",
+            ),
+            Self::Push | Self::Notice | Self::Message => None,
+        }
+    }
+}
+
+/// The id of a letter that is not the bus's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LetterId {
+    /// A push of a unit.
+    Push(ConnectionId, UnitId),
+    /// A notice, by the marketplace's own id of it.
+    Notice(ConnectionId, String),
+    /// A message to a webhook, by its place in the order.
+    Message(HookId, i64),
+}
+
+impl LetterId {
+    /// Reads an id; nothing when it is one of the bus's.
+    pub fn parse(id: &str) -> Option<Self> {
+        let (matter, rest) = id.split_once('/')?;
+        let (of, about) = rest.split_once('/')?;
+        let of = Uuid::parse_str(of).ok()?;
+        match Matter::parse(matter)? {
+            Matter::Push => Some(Self::Push(ConnectionId(of), UnitId(Uuid::parse_str(about).ok()?))),
+            Matter::Notice => Some(Self::Notice(ConnectionId(of), about.to_owned())),
+            Matter::Message => Some(Self::Message(HookId(of), about.parse().ok()?)),
+            Matter::Event => None,
+        }
+    }
+
+    /// Which connection gave it up, if one did.
+    pub const fn connection(&self) -> Option<ConnectionId> {
+        match self {
+            Self::Push(connection, _) | Self::Notice(connection, _) => Some(*connection),
+            Self::Message(..) => None,
+        }
+    }
+
+    /// What it is about.
+    pub const fn matter(&self) -> Matter {
+        match self {
+            Self::Push(..) => Matter::Push,
+            Self::Notice(..) => Matter::Notice,
+            Self::Message(..) => Matter::Message,
+        }
+    }
+}
+
+impl fmt::Display for LetterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let matter = self.matter().as_str();
+        match self {
+            Self::Push(connection, unit) => write!(f, "{matter}/{connection}/{unit}"),
+            Self::Notice(connection, id) => write!(f, "{matter}/{connection}/{id}"),
+            Self::Message(hook, position) => write!(f, "{matter}/{hook}/{position}"),
+        }
+    }
+}
+
+/// Something that was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its id among the dead letters: group and place on the bus.
+    /// Its id among the dead letters.
     pub id: String,
+    /// What it is about.
+    pub matter: Matter,
     /// Which group gave it up.
     pub group: String,
-    /// Its routing key.
+    /// An event's routing key, or what a notice is about.
     pub kind: String,
-    /// Whose, as the event says; empty when it cannot be read.
+    /// Whose; empty when it cannot be read.
     pub tenant: String,
     /// How often it was tried.
     pub attempts: u64,
@@ -22,8 +125,10 @@ pub struct DeadLetter {
     pub last_at: Timestamp,
     /// Why.
     pub cause: String,
-    /// The event as it came.
+    /// The event or notice as it came, or what was sent, without secrets.
     pub payload: Vec<u8>,
+    /// What came back, if somebody was asked.
+    pub response: String,
 }
 
 /// Letters with the same cause.
@@ -73,7 +178,7 @@ pub fn grouped(letters: &[DeadLetter]) -> Vec<Group> {
     groups
 }
 
-/// Which letters are to be tried again.
+/// Which letters are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Those of these ids; all when empty.
@@ -102,6 +207,7 @@ mod tests {
     fn letter(id: &str, cause: &str, second: i64) -> DeadLetter {
         DeadLetter {
             id: id.into(),
+            matter: Matter::Event,
             group: "g".into(),
             kind: "sales.created".into(),
             tenant: "t".into(),
@@ -110,6 +216,29 @@ mod tests {
             last_at: Timestamp::from_micros(second + 10),
             cause: cause.into(),
             payload: Vec::new(),
+            response: String::new(),
+        }
+    }
+
+    #[test]
+    fn ids_are_read_back_and_those_of_the_bus_are_not() {
+        let (connection, unit) = (ConnectionId(Uuid::from_u128(1)), UnitId(Uuid::from_u128(2)));
+        for letter in [
+            LetterId::Push(connection, unit),
+            LetterId::Notice(connection, "orders/create e/1".into()),
+            LetterId::Message(HookId(Uuid::from_u128(3)), 7),
+        ] {
+            assert_eq!(LetterId::parse(&letter.to_string()), Some(letter));
+        }
+        let uuid = Uuid::from_u128(1);
+        for id in [
+            "queue.sales.created/7",
+            "",
+            "envio",
+            &format!("envio/{uuid}/x"),
+            &format!("evento/{uuid}/{uuid}"),
+        ] {
+            assert_eq!(LetterId::parse(id), None, "{id}");
         }
     }
 

@@ -46,6 +46,8 @@ ids! {
     EventId,
     /// A connection to a marketplace.
     ConnectionId,
+    /// Somebody who is told by webhook.
+    HookId,
     /// One life of a node: made anew whenever it starts.
     NodeId,
 }

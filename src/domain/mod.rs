@@ -9,6 +9,7 @@ pub mod dead_letter;
 pub mod decimal;
 pub mod erp;
 pub mod event;
+pub mod hook;
 pub mod idempotency;
 pub mod ids;
 pub mod import;

@@ -91,3 +91,6 @@ pub trait EventHistory: Send + Sync {
 
 /// The consumer group that writes the ledger.
 pub const LEDGER_GROUP: &str = "queue.sales.created";
+
+/// The consumer group that tells tenants' own systems.
+pub const WEBHOOK_GROUP: &str = "queue.webhooks";

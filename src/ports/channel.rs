@@ -4,6 +4,8 @@ use super::PortError;
 use crate::domain::channel::mapping::Listed;
 use crate::domain::channel::order::Order;
 use crate::domain::channel::{Connection, Mode, Push, Refused};
+use crate::domain::dead_letter::DeadLetter;
+use crate::domain::hook::Message;
 use crate::domain::ids::{ConnectionId, SaleId, TenantId, UnitId};
 use crate::domain::time::Timestamp;
 use futures_util::FutureExt as _;
@@ -55,6 +57,11 @@ pub trait Marketplace: Send {
     /// Fresh credentials instead of those that are not accepted any more; they are used from now on. Whoever asks keeps
     /// them before anything else is called.
     fn renew(&mut self) -> Answer<'_, Credentials>;
+
+    /// Sees to it that the marketplace tells us; says how much of it was missing.
+    fn subscribe(&mut self) -> Answer<'_, usize> {
+        async { Ok(0) }.boxed()
+    }
 
     /// News that could not be delivered to us, where the marketplace keeps it.
     fn missed(&mut self) -> Answer<'_, Vec<Missed>> {
@@ -198,12 +205,46 @@ pub struct OrderRecord {
     pub name: String,
     /// The sale it became.
     pub sale: Option<SaleId>,
-    /// `vendido`, `sin_stock`, `cancelado`, `sin_mapear`.
+    /// `vendido`, `sin_stock`, `sin_mapear`, `rechazado`, `cancelado`.
     pub state: String,
     /// What a person has to do, if anything.
     pub remark: String,
+    /// As of which state of the order there.
+    pub version: Timestamp,
     /// When that was decided.
     pub at: Timestamp,
+}
+
+/// News that was given up: it cannot be read, or its order cannot be sold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// The notice's id.
+    pub notice: String,
+    /// What it is about.
+    pub topic: String,
+    /// The order in it, if it is known.
+    pub order: Option<String>,
+    /// The reason in a word.
+    pub code: String,
+    /// Why, for a person.
+    pub cause: String,
+    /// What came back, if the marketplace was asked.
+    pub response: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What became of news.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// The notice's id.
+    pub notice: String,
+    /// What became of its order, if it was about one.
+    pub order: Option<OrderRecord>,
+    /// Why it was given up, if it was.
+    pub given_up: Option<GivenUp>,
+    /// What webhooks are told about it.
+    pub told: Vec<Message>,
 }
 
 /// What a store says, in a while.
@@ -236,6 +277,9 @@ pub trait ChannelStore: Send + Sync {
         mappings: &'a [Mapping],
     ) -> Stored<'a, ()>;
 
+    /// A unit is no item any more; false when it was none.
+    fn unmap(&self, tenant: TenantId, connection: ConnectionId, unit: UnitId) -> Stored<'_, bool>;
+
     /// Items are confirmed to show this; failures about them are forgotten.
     fn shown<'a>(
         &'a self,
@@ -253,7 +297,15 @@ pub trait ChannelStore: Send + Sync {
         failures: &'a [Failure],
     ) -> Stored<'a, ()>;
 
-    /// What was given up, the newest first.
+    /// Failures of these units are forgotten; says how many there were.
+    fn forget<'a>(
+        &'a self,
+        tenant: TenantId,
+        connection: ConnectionId,
+        units: &'a [UnitId],
+    ) -> Stored<'a, usize>;
+
+    /// Pushes that were given up, the newest first.
     fn failures(&self, tenant: TenantId, connection: ConnectionId, limit: usize) -> Stored<'_, Vec<Failure>>;
 
     /// Takes in news; false when it is there already, done or not.
@@ -267,14 +319,29 @@ pub trait ChannelStore: Send + Sync {
     /// News that is not done, the oldest first.
     fn notices(&self, tenant: TenantId, connection: ConnectionId, limit: usize) -> Stored<'_, Vec<Notice>>;
 
-    /// News is done, with what became of its order if it was about one.
-    fn done<'a>(
+    /// News is done. What was given up about the same order before is forgotten.
+    fn done<'a>(&'a self, tenant: TenantId, connection: ConnectionId, settled: &'a Settled)
+    -> Stored<'a, ()>;
+
+    /// News that was given up, the newest first.
+    fn given_up(&self, tenant: TenantId, connection: ConnectionId, limit: usize) -> Stored<'_, Vec<GivenUp>>;
+
+    /// News that was given up waits again: this notice, or all; says how many there were.
+    fn revive<'a>(
         &'a self,
         tenant: TenantId,
         connection: ConnectionId,
-        notice: &'a str,
-        order: Option<&'a OrderRecord>,
-    ) -> Stored<'a, ()>;
+        notice: Option<&'a str>,
+    ) -> Stored<'a, usize>;
+
+    /// News that was given up is forgotten; false when there was none.
+    fn bury<'a>(&'a self, tenant: TenantId, connection: ConnectionId, notice: &'a str) -> Stored<'a, bool>;
+
+    /// Everything that was given up, of every connection, the oldest first.
+    fn letters(&self, most: usize) -> Stored<'_, Vec<DeadLetter>>;
+
+    /// How many of them there are.
+    fn letter_count(&self) -> Stored<'_, usize>;
 
     /// What became of an order.
     fn order<'a>(

@@ -6,6 +6,7 @@ pub mod channel;
 pub mod clock;
 pub mod dead_letters;
 pub mod erp;
+pub mod hooks;
 pub mod ledger;
 pub mod nodes;
 pub mod outbox;

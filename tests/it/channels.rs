@@ -1,7 +1,10 @@
 //! Marketplaces: what is sold here is gone there, what is ordered there is sold here, whatever dies in between.
 
-use crate::servers::meli::{Item as MeliItem, Meli, SELLER};
-use crate::servers::shopify::{Fault, Shopify};
+mod letters;
+mod steps;
+
+use crate::servers::shopify as strict;
+use crate::simulator::{Fault, Meli, MeliItem, SELLER, Shopify};
 use crate::support::api::Api;
 use crate::support::dice::{Dice, wish};
 use crate::support::eventually;
@@ -29,7 +32,7 @@ struct Connected {
 async fn open(stock: u32) -> Connected {
     let skus: Vec<String> = (1..=PRODUCTS).map(|number| format!("P{number:02}")).collect();
     let items: Vec<(&str, i64)> = skus.iter().map(|sku| (sku.as_str(), 0)).collect();
-    let there = Shopify::start(&items).await;
+    let there = strict::open(&items).await;
     let url = there.url();
     let settings = [
         ("BLEND_CHANNELS__KEYS", KEYS),
@@ -316,7 +319,7 @@ async fn connections_are_their_tenants_own_and_keep_their_secrets() {
 #[tokio::test]
 async fn a_second_marketplace_shows_the_same_stock_and_sells_it_once() {
     let item = |sku: &str| MeliItem { sku: sku.into(), ..MeliItem::default() };
-    let meli = Meli::start(&[("MLA1", item(PLAIN)), ("MLA2", item(OTHER))]).await;
+    let meli = Meli::start(&[("MLA1", item(PLAIN)), ("MLA2", item(OTHER))]).await.unwrap();
     let url = meli.url();
     let settings = [
         ("BLEND_CHANNELS__KEYS", KEYS),
@@ -423,7 +426,7 @@ async fn two_hundred_sales_a_second_are_shown_by_few_calls() {
 
 #[tokio::test]
 async fn an_owner_who_agrees_connects_the_shop_once_and_nobody_else_does() {
-    let there = Shopify::start(&[(PLAIN, 0)]).await;
+    let there = strict::open(&[(PLAIN, 0)]).await;
     let url = there.url();
     let settings = [
         ("BLEND_CHANNELS__KEYS", KEYS),

@@ -67,7 +67,7 @@ async fn the_printed_commands_work_as_they_stand() {
         bash.arg("-c").arg(format!("{export}\n{line}"));
         blend.run(bash).await
     };
-    let [scan, sell, stock, legacy, actors] = commands[..] else { panic!("{said:#?}") };
+    let [scan, sell, stock, legacy, markets, actors] = commands[..] else { panic!("{said:#?}") };
     let scanned = paste(scan).await.done();
     assert!(scanned.contains("\"precio_venta\":") && scanned.contains("\"stock_actual\":"), "{scanned}");
     let sold = paste(sell).await.done();
@@ -89,6 +89,14 @@ async fn the_printed_commands_work_as_they_stand() {
     })
     .await;
     assert!(followed.contains("\"saldos\":21"), "{followed}");
+    let shown = eventually("both marketplaces show what there is", async || {
+        let listed: serde_json::Value = serde_json::from_str(&paste(markets).await.done()).unwrap();
+        let clean =
+            |connection: &serde_json::Value| connection["pendientes"] == 0 && connection["al_dia"] != 0;
+        listed.as_array().unwrap().iter().all(clean).then_some(listed)
+    })
+    .await;
+    assert_eq!(shown.as_array().unwrap().len(), 2, "{shown}");
     let seen = paste(actors).await.done();
     assert!(seen.contains("\"reservation-0\""), "{seen}");
     assert!(server.sigterm().await.success());

@@ -28,3 +28,6 @@ mod sales;
 mod servers;
 mod shutdown;
 mod support;
+mod webhooks;
+
+use blend::channels::simulator;

@@ -1,7 +1,6 @@
 //! Servers that tests start for themselves, from what is installed, on free ports of the loopback; each is gone with
 //! the value that stands for it. Included by path, from the unit tests too.
 
-pub mod meli;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;

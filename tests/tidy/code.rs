@@ -41,7 +41,22 @@ const LAYERS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["actors", "app", "client", "config", "domain", "erp", "http", "load", "ports", "telemetry"]),
+    (
+        "cli",
+        &[
+            "actors",
+            "app",
+            "channels",
+            "client",
+            "config",
+            "domain",
+            "erp",
+            "http",
+            "load",
+            "ports",
+            "telemetry",
+        ],
+    ),
     ("main", &["cli"]),
     ("lib", &[]),
 ];

@@ -2,7 +2,7 @@
 
 use crate::none;
 use crate::source::{Source, files, rust};
-use blend::actors::{channels, journal_writer, ledger_writer, legacy_poller, nodes, reservation};
+use blend::actors::{channels, journal_writer, ledger_writer, legacy_poller, nodes, reservation, webhooks};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -64,6 +64,7 @@ fn capacities() -> BTreeMap<&'static str, usize> {
         ("reservation-N", reservation::CAPACITY),
         ("ledger", ledger_writer::CAPACITY),
         ("channels", channels::CAPACITY),
+        ("webhooks", webhooks::CAPACITY),
         ("legacy-NAME", legacy_poller::CAPACITY),
         ("nodes", nodes::CAPACITY),
     ])
@@ -125,14 +126,25 @@ fn the_table_of_bounds_has_the_defaults() {
         assert!(said.starts_with(&value.replace(',', "")), "{key} is {value}, the table says {}", row[1]);
         documented.insert(key);
     }
-    let bounds = ["server", "engine", "journal", "ledger", "stock", "bus", "channels", "supervision"]
-        .iter()
-        .flat_map(|section| {
-            let keys = config[*section].as_table().unwrap();
-            keys.iter()
-                .filter(|(_, value)| !value.is_bool() && !value.is_str())
-                .map(move |(key, _)| format!("{section}.{key}"))
-        });
+    let bounds = [
+        "server",
+        "engine",
+        "journal",
+        "ledger",
+        "stock",
+        "bus",
+        "channels",
+        "webhooks",
+        "alerts",
+        "supervision",
+    ]
+    .iter()
+    .flat_map(|section| {
+        let keys = config[*section].as_table().unwrap();
+        keys.iter()
+            .filter(|(_, value)| !value.is_bool() && !value.is_str())
+            .map(move |(key, _)| format!("{section}.{key}"))
+    });
     none(
         "settings without a row in the table of bounds",
         bounds.filter(|key| !documented.contains(key)).collect(),

@@ -28,8 +28,12 @@ pub enum Job {
     Missed,
     /// Get a new token.
     Renew,
+    /// See to it that the marketplace tells us.
+    Subscribe,
     /// Does the account work?
     Check(Reply<Result<String, String>>),
+    /// A person says which item a unit is: is there such an item?
+    Map { unit: UnitId, item: String, reply: Reply<Result<i64, String>> },
     /// List everything, page by page.
     Match {
         apply: bool,
@@ -46,6 +50,7 @@ pub enum Outcome {
     News(News),
     Missed(Vec<Missed>),
     Renewed(Credentials),
+    Subscribed(usize),
     Checked(String),
     Listed(Vec<Listed>, Option<String>),
 }
@@ -75,7 +80,7 @@ impl<K: Kind> Channel<K> {
         if let Some(job) = self.next_job() {
             let permit = match &job {
                 // People's questions find out, whatever the circuit thinks.
-                Job::Check(_) | Job::Match { .. } => None,
+                job if job.is_a_persons() => None,
                 _ => match self.breaker.enter_owned() {
                     Ok(permit) => Some(permit),
                     Err(wait) => {
@@ -95,7 +100,7 @@ impl<K: Kind> Channel<K> {
 
     fn next_job(&mut self) -> Option<Job> {
         // A token comes first, then people, who wait; nothing is read while it is not known what was written.
-        let is = |job: &Job| matches!(job, Job::Renew | Job::Check(_) | Job::Match { .. });
+        let is = |job: &Job| matches!(job, Job::Renew) || job.is_a_persons();
         if let Some(at) = self.jobs.iter().position(is) {
             return self.jobs.remove(at);
         }
@@ -117,7 +122,7 @@ impl<K: Kind> Channel<K> {
             return self.jobs.remove(at);
         }
         let limit = self.market.as_ref().map_or(1, |market| market.limits().batch).min(self.batch);
-        let pushes = self.board.take(limit, self.guard, self.now());
+        let pushes = self.board.take(limit, self.connection.policy.guard, self.now());
         if pushes.is_empty() {
             return None;
         }
@@ -133,6 +138,7 @@ impl<K: Kind> Channel<K> {
             Job::Read { units, .. } => {
                 units.iter().take(READ).filter_map(|unit| self.board.item(*unit).map(str::to_owned)).collect()
             }
+            Job::Map { item, .. } => vec![item.clone()],
             _ => Vec::new(),
         };
         let run = async move {
@@ -142,6 +148,8 @@ impl<K: Kind> Channel<K> {
                 Job::News(notice) => market.news(notice).await.map(Outcome::News),
                 Job::Missed => market.missed().await.map(Outcome::Missed),
                 Job::Renew => market.renew().await.map(Outcome::Renewed),
+                Job::Subscribe => market.subscribe().await.map(Outcome::Subscribed),
+                Job::Map { .. } => market.read(&items).await.map(Outcome::Read),
                 Job::Check(_) => market.check().await.map(Outcome::Checked),
                 Job::Match { after, .. } => {
                     market.list(after.clone()).await.map(|(listed, next)| Outcome::Listed(listed, next))
@@ -228,7 +236,18 @@ impl Job {
         match self {
             Self::Check(reply) => reply.send(Err(cause.to_owned())),
             Self::Match { reply, .. } => reply.send(Err(cause.to_owned())),
-            Self::Push { .. } | Self::Read { .. } | Self::News(_) | Self::Missed | Self::Renew => {}
+            Self::Map { reply, .. } => reply.send(Err(cause.to_owned())),
+            Self::Push { .. }
+            | Self::Read { .. }
+            | Self::News(_)
+            | Self::Missed
+            | Self::Renew
+            | Self::Subscribe => {}
         }
+    }
+
+    /// Whether somebody waits for the answer: it is asked whatever the circuit thinks, and before everything else.
+    pub fn is_a_persons(&self) -> bool {
+        matches!(self, Self::Check(_) | Self::Match { .. } | Self::Map { .. })
     }
 }

@@ -4,14 +4,18 @@ use super::jobs::Done;
 use super::{Channel, Kind, orders};
 use crate::actors::kit::{Fault, Reply};
 use crate::actors::reservation::Available;
-use crate::domain::channel::Connection;
 use crate::domain::channel::board::Seen;
 use crate::domain::channel::drift::Drift;
+use crate::domain::channel::guard::Guard;
 use crate::domain::channel::mapping::MatchReport;
-use crate::domain::ids::UnitId;
+use crate::domain::channel::{Connection, DriftPolicy, Mode, Policy};
+use crate::domain::dead_letter::LetterId;
+use crate::domain::decimal::Quantity;
+use crate::domain::ids::{LocationId, UnitId};
 use crate::ports::PortError;
-use crate::ports::channel::{Failure, Notice, OrderRecord};
+use crate::ports::channel::{Failure, GivenUp, Notice, OrderRecord};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The messages of a channel.
@@ -31,6 +35,8 @@ pub enum Msg {
     Sweep,
     /// Read the next items.
     Reconcile,
+    /// See to it that the marketplace tells us.
+    Subscribe,
     /// There is news at rest.
     News,
     /// News that was waiting is to be looked at.
@@ -47,8 +53,18 @@ pub enum Msg {
     Status(Reply<Status>),
     /// Stop or go on.
     Pause(bool, Reply<()>),
+    /// Other rules, from now on.
+    Change(Box<Change>, Reply<()>),
+    /// A person says which item a unit is, or that it is none.
+    Map { unit: UnitId, item: String, reply: Reply<Result<i64, String>> },
+    /// A unit is no item any more; false when it was none.
+    Unmap(UnitId, Reply<bool>),
     /// Everything again: compare, forget what failed, try what is broken.
     Resync(Reply<()>),
+    /// What was given up is tried again; says how much of it was still there.
+    Retry(Vec<LetterId>, Reply<usize>),
+    /// What was given up is thrown away; says how much of it was still there.
+    Discard(Vec<LetterId>, Reply<usize>),
     /// Does the account work?
     Check(Reply<Result<String, String>>),
     /// Which unit is which item? Takes the certain ones over if told to.
@@ -57,6 +73,41 @@ pub enum Msg {
     ConfirmZeros(Reply<usize>),
     /// Theirs is wrong: push ours where they differ.
     PushOurs(Reply<usize>),
+}
+
+/// What is to be different about a connection; nothing else is.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// What people call it.
+    pub name: Option<Arc<str>>,
+    /// Whose stock is shown.
+    pub sources: Option<Vec<LocationId>>,
+    /// What is never offered.
+    pub buffer: Option<Quantity>,
+    /// How quantities are written.
+    pub mode: Option<Mode>,
+    /// What is done about drift.
+    pub drift: Option<DriftPolicy>,
+    /// When zeros wait for a person.
+    pub guard: Option<Guard>,
+}
+
+impl Change {
+    /// The connection with it.
+    pub fn of(self, connection: &Connection) -> Connection {
+        let before = &connection.policy;
+        Connection {
+            name: self.name.unwrap_or_else(|| connection.name.clone()),
+            sources: self.sources.unwrap_or_else(|| connection.sources.clone()),
+            policy: Policy {
+                buffer: self.buffer.unwrap_or(before.buffer),
+                mode: self.mode.unwrap_or(before.mode),
+                drift: self.drift.unwrap_or(before.drift),
+                guard: self.guard.unwrap_or(before.guard),
+            },
+            ..connection.clone()
+        }
+    }
 }
 
 /// How a connection stands.
@@ -76,8 +127,10 @@ pub struct Status {
     pub rows: Vec<Seen>,
     /// Where they show something else than they were told to, and a person decides.
     pub drift: Vec<Drift>,
-    /// What was given up.
+    /// Pushes that were given up.
     pub failures: Vec<Failure>,
+    /// News that was given up.
+    pub given_up: Vec<GivenUp>,
     /// Orders, those that need a person first.
     pub orders: Vec<OrderRecord>,
     /// Calls made, quantities confirmed.
@@ -95,6 +148,7 @@ impl<K: Kind> Channel<K> {
         let now = self.now().micros();
         let lag = self.board.oldest().map_or(0, |oldest| now.saturating_sub(oldest.micros()));
         let failures = self.ports.store.failures(tenant, id, SHOWN).await?;
+        let given_up = self.ports.store.given_up(tenant, id, SHOWN).await?;
         let orders = self.ports.store.orders(tenant, id, SHOWN).await?;
         reply.send(Status {
             connection: self.connection.clone(),
@@ -105,6 +159,7 @@ impl<K: Kind> Channel<K> {
             rows: self.board.unclean(SHOWN),
             drift: self.drift.values().copied().collect(),
             failures,
+            given_up,
             orders,
             calls: self.counts.calls,
             pushed: self.counts.pushed,

@@ -15,6 +15,8 @@
 //! What an answer means is decided in the channel's own `retry.rs`, what follows from it in `outcome.rs`.
 
 mod jobs;
+mod letters;
+mod looking;
 mod messages;
 mod opening;
 mod orders;
@@ -23,10 +25,9 @@ mod outcome;
 mod tests;
 
 use super::kit::{Behaviour, Cx, Fault};
-use super::reservation::{Available, Shards};
+use super::reservation::Shards;
 use crate::domain::channel::drift::Drift;
-use crate::domain::channel::guard::Guard;
-use crate::domain::channel::{Board, Connection, offered};
+use crate::domain::channel::{Board, Connection};
 use crate::domain::ids::UnitId;
 use crate::domain::time::Timestamp;
 use crate::ports::channel::{Call, ChannelStore, Marketplace, OpenMarketplace, Vault};
@@ -34,7 +35,7 @@ use crate::ports::clock::SharedClock;
 use crate::resilience::backoff::{BackoffPolicy, Delays};
 use crate::resilience::circuit_breaker::{BreakerPolicy, CircuitBreaker};
 use jobs::Job;
-pub use messages::{Msg, Status};
+pub use messages::{Change, Msg, Status};
 use metrics::Counter;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -53,6 +54,9 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// How long a connection that needs a person is left alone before it is tried again.
 const BROKEN: Duration = Duration::from_secs(60);
+
+/// How often it is seen to that the marketplace still tells us: it stops when we were away for too long.
+const SUBSCRIBE: Duration = Duration::from_secs(3_600);
 
 /// Between attempts of a call that met passing trouble.
 const AGAIN: BackoffPolicy = BackoffPolicy::doubling(Duration::from_millis(250), Duration::from_secs(15));
@@ -143,7 +147,6 @@ pub struct Channel<K> {
     ports: Ports,
     connection: Connection,
     pace: Pace,
-    guard: Guard,
     /// None while a job has it, or while the connection cannot be opened at all.
     market: Option<Box<dyn Marketplace>>,
     board: Board,
@@ -185,7 +188,6 @@ impl<K: Kind> Channel<K> {
             ports,
             connection,
             pace,
-            guard: Guard::default(),
             market: None,
             board: Board::default(),
             units: HashMap::new(),
@@ -221,71 +223,6 @@ impl<K: Kind> Channel<K> {
         self.ports.clock.now()
     }
 
-    fn mark(&mut self, units: impl IntoIterator<Item = (UnitId, bool)>, cx: &mut Cx<Self>) {
-        for (unit, sold) in units {
-            if self.board.has(unit) {
-                *self.marked.entry(unit).or_insert(true) &= sold;
-            }
-        }
-        self.schedule_turn(cx);
-    }
-
-    fn schedule_turn(&mut self, cx: &mut Cx<Self>) {
-        if !self.turn_due && !self.marked.is_empty() {
-            self.turn_due = true;
-            cx.notify_after(self.pace.window, Msg::Turn);
-        }
-    }
-
-    fn sweep(&mut self, cx: &mut Cx<Self>) {
-        let all: Vec<_> = self.board.units().map(|unit| (unit, false)).collect();
-        self.mark(all, cx);
-    }
-
-    /// Asks the shards what there is of the marked units.
-    fn look(&mut self, cx: &mut Cx<Self>) {
-        if self.looking || self.marked.is_empty() {
-            return;
-        }
-        self.looking = true;
-        let marked = std::mem::take(&mut self.marked);
-        let (shards, tenant, heard) = (self.ports.shards.clone(), self.connection.tenant, self.heard);
-        let (units, sources) = (marked.keys().copied().collect(), self.connection.sources.clone());
-        let look = async move { (marked, shards.available(tenant, units, sources).await) };
-        cx.pipe(look, move |(marked, asked)| Msg::Looked {
-            marked,
-            available: asked.ok().and_then(Result::ok),
-            heard,
-        });
-    }
-
-    fn looked(
-        &mut self,
-        marked: HashMap<UnitId, bool>,
-        available: Option<Available>,
-        heard: u64,
-        cx: &mut Cx<Self>,
-    ) {
-        self.looking = false;
-        // The bus may tell of an event before the shard has it: what it says now would be old.
-        let Some(available) = available.filter(|available| available.settled >= heard) else {
-            for (unit, sold) in marked {
-                *self.marked.entry(unit).or_insert(true) &= sold;
-            }
-            self.turn_due = true;
-            cx.notify_after(SOON, Msg::Turn);
-            return;
-        };
-        let now = self.now();
-        let buffer = self.connection.policy.buffer;
-        for (unit, quantity) in available.units {
-            let sold = marked.get(&unit).copied().unwrap_or_default();
-            self.board.want(unit, offered(quantity, buffer), sold, now);
-        }
-        self.schedule_turn(cx);
-        self.work(cx);
-    }
-
     /// A wait is over. What needed a person is tried again: perhaps somebody has seen to it.
     fn again(&mut self, cx: &mut Cx<Self>) {
         if self.broken.is_some() && self.market.is_some() {
@@ -294,16 +231,18 @@ impl<K: Kind> Channel<K> {
         self.work(cx);
     }
 
-    fn resync(&mut self, cx: &mut Cx<Self>) {
+    async fn resync(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
         self.broken = None;
         self.not_before = None;
-        self.board.try_again(None);
+        self.retry_all().await?;
         self.sweep(cx);
         let units: Vec<_> = self.board.units().collect();
         if !units.is_empty() {
             self.jobs.push_back(Job::Read { units, lost: false });
         }
+        self.look_for_news(cx);
         self.work(cx);
+        Ok(())
     }
 }
 
@@ -317,6 +256,7 @@ impl<K: Kind> Behaviour for Channel<K> {
         cx.notify_after(self.pace.sweep, Msg::Sweep);
         cx.notify_after(self.pace.reconcile, Msg::Reconcile);
         cx.notify(Msg::News);
+        cx.notify(Msg::Subscribe);
         Ok(())
     }
 
@@ -330,7 +270,10 @@ impl<K: Kind> Behaviour for Channel<K> {
                 self.turn_due = false;
                 self.look(cx);
             }
-            Msg::Looked { marked, available, heard } => self.looked(marked, available, heard, cx),
+            Msg::Looked { marked, available, heard } => {
+                self.looked(marked, available, heard, cx);
+                self.forget_superseded().await?;
+            }
             Msg::Sweep => {
                 self.sweep(cx);
                 cx.notify_after(self.pace.sweep, Msg::Sweep);
@@ -339,6 +282,13 @@ impl<K: Kind> Behaviour for Channel<K> {
                 self.read_on();
                 self.ask_for_missed();
                 cx.notify_after(self.pace.reconcile, Msg::Reconcile);
+                self.work(cx);
+            }
+            Msg::Subscribe => {
+                if !self.jobs.iter().any(|job| matches!(job, Job::Subscribe)) {
+                    self.jobs.push_back(Job::Subscribe);
+                }
+                cx.notify_after(SUBSCRIBE, Msg::Subscribe);
                 self.work(cx);
             }
             Msg::News => self.look_for_news(cx),
@@ -360,10 +310,22 @@ impl<K: Kind> Behaviour for Channel<K> {
                 reply.send(());
                 self.work(cx);
             }
+            Msg::Change(change, reply) => {
+                let changed = change.of(&self.connection);
+                self.ports.store.save(&changed, None).await?;
+                self.connection = changed;
+                reply.send(());
+                self.sweep(cx);
+                self.work(cx);
+            }
+            Msg::Map { unit, item, reply } => self.ask_market(Job::Map { unit, item, reply }, cx),
+            Msg::Unmap(unit, reply) => reply.send(self.unmap(unit).await?),
             Msg::Resync(reply) => {
-                self.resync(cx);
+                self.resync(cx).await?;
                 reply.send(());
             }
+            Msg::Retry(letters, reply) => reply.send(self.retry(&letters, cx).await?),
+            Msg::Discard(letters, reply) => reply.send(self.discard(&letters).await?),
             Msg::Check(reply) => self.ask_market(Job::Check(reply), cx),
             Msg::Match { apply, reply } => {
                 let job = Job::Match { apply, reply, listed: Vec::new(), after: None };

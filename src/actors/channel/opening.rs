@@ -4,6 +4,7 @@ use super::jobs::Job;
 use super::{Channel, Kind};
 use crate::actors::kit::{Cx, Fault};
 use crate::domain::channel::Board;
+use crate::domain::ids::UnitId;
 use crate::ports::channel::Mapping;
 
 impl<K: Kind> Channel<K> {
@@ -47,9 +48,42 @@ impl<K: Kind> Channel<K> {
             self.ports.store.failures(self.connection.tenant, self.connection.id, usize::MAX).await?
         {
             tracing::info!(unit = %failure.unit, code = failure.code, "an earlier push was given up; it is tried again");
+            self.board.failed_before(failure.unit);
         }
         self.sweep(cx);
         Ok(())
+    }
+
+    /// A person chose; nothing when there is no such item, or it is not stocked at the place.
+    pub(super) async fn mapped_by_hand(
+        &mut self,
+        unit: UnitId,
+        item: String,
+        shown: Option<i64>,
+        cx: &mut Cx<Self>,
+    ) -> Result<Result<i64, String>, Fault> {
+        let Some(shown) = shown else {
+            return Ok(Err(format!("{item} is not there, or not stocked at the place")));
+        };
+        let (tenant, id) = (self.connection.tenant, self.connection.id);
+        let mapping = Mapping { unit, item, shown: Some(shown) };
+        self.ports.store.map(tenant, id, std::slice::from_ref(&mapping)).await?;
+        self.take_mappings(&[mapping]);
+        self.forget_superseded().await?;
+        self.mark([(unit, false)], cx);
+        Ok(Ok(shown))
+    }
+
+    /// What it shows there is nobody's business here any more.
+    pub(super) async fn unmap(&mut self, unit: UnitId) -> Result<bool, Fault> {
+        let there = self.ports.store.unmap(self.connection.tenant, self.connection.id, unit).await?;
+        if let Some(item) = self.board.item(unit) {
+            self.units.remove(item);
+        }
+        self.board.unmap(unit);
+        self.drift.remove(&unit);
+        self.forget_superseded().await?;
+        Ok(there)
     }
 
     pub(super) fn take_mappings(&mut self, mappings: &[Mapping]) {

@@ -7,17 +7,23 @@ use crate::actors::reservation::{Caller, Checkout, Denied, Void};
 use crate::domain::channel::order::{Demand, Order, OrderState};
 use crate::domain::channel::{ChannelKind, Refused};
 use crate::domain::decimal::Quantity;
+use crate::domain::hook::Message;
 use crate::domain::idempotency::IdempotencyKey;
 use crate::domain::ids::{LocationId, SaleId, UnitId};
 use crate::domain::sale::{PaymentMethod, RequestedLine, SaleRequest};
+use crate::domain::time::Timestamp;
 use crate::ports::PortError;
-use crate::ports::channel::{Missed, News, Notice, OrderRecord};
+use crate::ports::channel::{GivenUp, Missed, News, Notice, OrderRecord, Settled};
 use std::sync::Arc;
 
 /// What came of an order here.
 pub struct Taken {
     pub notice: Notice,
     pub record: Option<OrderRecord>,
+    /// Whether nothing was known of the order before, or something else.
+    pub is_news: bool,
+    /// What webhooks are told.
+    pub told: Vec<Message>,
     /// Units that the order took, there as well: they show less by as much already.
     pub sold: Vec<(UnitId, i64)>,
 }
@@ -27,14 +33,14 @@ impl<K: Kind> Channel<K> {
     pub(super) fn told(&mut self, notice: Notice, news: News, cx: &mut Cx<Self>) {
         self.taking = true;
         match news {
-            News::Nothing => self.settle(Taken { notice, record: None, sold: Vec::new() }, cx),
+            News::Nothing => self.settle(Taken::nothing(notice), cx),
             News::Level(item) => {
                 match self.units.get(&item) {
                     // What we wrote ourselves is told as well: reading it finds no difference.
                     Some(unit) => self.jobs.push_front(Job::Read { units: vec![*unit], lost: false }),
                     None => self.counts.echoes += 1,
                 }
-                self.settle(Taken { notice, record: None, sold: Vec::new() }, cx);
+                self.settle(Taken::nothing(notice), cx);
             }
             News::Order(order) => {
                 let demand = order.demand(|item| self.units.get(item).copied());
@@ -76,7 +82,7 @@ impl<K: Kind> Channel<K> {
             Ok(taken) => {
                 if let Some(record) = &taken.record {
                     self.counts.orders += 1;
-                    if record.state == SHORT {
+                    if record.state == SHORT && taken.is_news {
                         self.counts.oversold += 1;
                         self.metrics.oversold.increment(1);
                     }
@@ -118,7 +124,7 @@ impl<K: Kind> Channel<K> {
             if !shown.is_empty() {
                 store.shown(tenant, id, &shown, now).await?;
             }
-            store.done(tenant, id, &taken.notice.id, taken.record.as_ref()).await
+            store.done(tenant, id, &taken.settled(now)).await
         };
         cx.pipe(keep, super::Msg::Kept);
     }
@@ -127,17 +133,50 @@ impl<K: Kind> Channel<K> {
     pub(super) async fn give_up_notice(&mut self, notice: &Notice, refused: &Refused) -> Result<(), Fault> {
         tracing::error!(connection = %self.connection.id, notice = notice.id, topic = notice.topic,
             cause = refused.cause, "a notice cannot be read and was given up");
-        let record = OrderRecord {
-            id: format!("aviso {}", notice.id),
-            name: notice.topic.clone(),
-            sale: None,
-            state: "ilegible".into(),
-            remark: format!("Revise el aviso a mano: {}", refused.cause),
+        let given_up = GivenUp {
+            notice: notice.id.clone(),
+            topic: notice.topic.clone(),
+            order: None,
+            code: UNREADABLE.into(),
+            cause: refused.cause.clone(),
+            response: refused.response.clone(),
             at: self.now(),
         };
-        let (tenant, id) = (self.connection.tenant, self.connection.id);
-        Ok(self.ports.store.done(tenant, id, &notice.id, Some(&record)).await?)
+        let settled = Settled { notice: notice.id.clone(), given_up: Some(given_up), ..Settled::default() };
+        Ok(self.ports.store.done(self.connection.tenant, self.connection.id, &settled).await?)
     }
+}
+
+impl Taken {
+    /// A notice that is about no order, or tells nothing new of one.
+    fn nothing(notice: Notice) -> Self {
+        Self { notice, record: None, is_news: false, told: Vec::new(), sold: Vec::new() }
+    }
+
+    /// An order that could not be sold is given up together with its notice, so that it can be taken up again.
+    fn settled(&self, now: Timestamp) -> Settled {
+        let given_up =
+            self.record.as_ref().filter(|record| waits_for_a_person(record)).map(|record| GivenUp {
+                notice: self.notice.id.clone(),
+                topic: self.notice.topic.clone(),
+                order: Some(record.id.clone()),
+                code: record.state.clone(),
+                cause: record.remark.clone(),
+                response: String::new(),
+                at: now,
+            });
+        Settled {
+            notice: self.notice.id.clone(),
+            order: self.record.clone(),
+            given_up,
+            told: self.told.clone(),
+        }
+    }
+}
+
+/// Whether nothing is sold of it, for a reason that a person can mend.
+fn waits_for_a_person(record: &OrderRecord) -> bool {
+    [SHORT, UNMAPPED, REFUSED].contains(&record.state.as_str())
 }
 
 const SOLD: &str = "vendido";
@@ -145,6 +184,7 @@ const SHORT: &str = "sin_stock";
 const CANCELLED: &str = "cancelado";
 const UNMAPPED: &str = "sin_mapear";
 const REFUSED: &str = "rechazado";
+const UNREADABLE: &str = "ilegible";
 
 /// Everything that taking an order in needs, apart from the actor.
 struct Taking {
@@ -154,35 +194,84 @@ struct Taking {
     connection: crate::domain::ids::ConnectionId,
     kind: ChannelKind,
     sources: Vec<LocationId>,
-    now: crate::domain::time::Timestamp,
+    now: Timestamp,
 }
 
 impl Taking {
     async fn take(self, notice: Notice, order: Order, demand: Demand) -> Result<Taken, PortError> {
         let known = self.store.order(self.tenant, self.connection, &order.id).await?;
-        let (record, sold) = match (order.state, known) {
-            (OrderState::Cancelled, Some(known)) if known.state != CANCELLED => {
-                if let Some(sale) = known.sale {
-                    self.void(sale, &order).await?;
+        // News comes in any order: what is older than what is known says nothing.
+        if known.as_ref().is_some_and(|known| order.version < known.version) {
+            return Ok(Taken::nothing(notice));
+        }
+        let before = known.as_ref().map(|known| known.state.clone());
+        let known_sale = known.as_ref().and_then(|known| known.sale);
+        let (record, sold) = match (order.state, before.as_deref()) {
+            (OrderState::Cancelled, Some(CANCELLED)) => return Ok(Taken::nothing(notice)),
+            // It may be told before its beginning, and is then known to be over.
+            (OrderState::Cancelled, _) => {
+                if let Some(sale) = known_sale {
+                    self.void(sale, &order, "cancelado").await?;
                 }
-                (Some(self.record(&order, known.sale, CANCELLED, String::new())), Vec::new())
+                (self.record(&order, known_sale, CANCELLED, String::new()), Vec::new())
             }
-            // News comes in any order: the order itself may be told after its end, and is then known to be over.
-            (OrderState::Cancelled, None) => {
-                (Some(self.record(&order, None, CANCELLED, String::new())), Vec::new())
-            }
-            (OrderState::Placed, None) => {
-                let (record, sold) = self.sell(&order, &demand).await?;
-                (Some(record), sold)
-            }
-            (OrderState::Placed | OrderState::Cancelled, Some(_)) => (None, Vec::new()),
+            (OrderState::Placed, Some(CANCELLED)) => return Ok(Taken::nothing(notice)),
+            (OrderState::Placed, Some(SOLD)) => match self.edit(&order, &demand, known_sale).await? {
+                Some(edited) => edited,
+                None => return Ok(Taken::nothing(notice)),
+            },
+            // New, or told again, or taken up again by a person: what was missing may be there now.
+            (OrderState::Placed, _) => self.sell(&order, &demand, known_sale).await?,
         };
-        Ok(Taken { notice, record, sold })
+        let is_news = before.as_deref() != Some(&*record.state);
+        let told = self.message(&order, &record).filter(|_| is_news);
+        Ok(Taken { notice, record: Some(record), is_news, told: told.into_iter().collect(), sold })
+    }
+
+    /// An order that was sold takes other units than before: edited there, or refunded in part. What was sold is taken
+    /// back whole and sold anew as the order stands now, each under a key of its own, so that whoever dies in between
+    /// finds out what is done. Says what differs; nothing when it is the same.
+    async fn edit(
+        &self,
+        order: &Order,
+        demand: &Demand,
+        sale: Option<SaleId>,
+    ) -> Result<Option<(OrderRecord, Vec<(UnitId, i64)>)>, PortError> {
+        let Some(sale) = sale else { return Ok(None) };
+        let found = match self.shards.sale(self.tenant, sale).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => return Err(PortError::Transient(error.to_string())),
+            Err(error) => return Err(PortError::Transient(error.to_string())),
+        };
+        let Some(lines) = found.as_ref().and_then(|found| found.sale.sale()).map(|sale| &sale.lines) else {
+            return Ok(None);
+        };
+        let taken: Vec<(UnitId, i64)> =
+            lines.iter().map(|line| (line.unit, line.quantity.units() / Quantity::ONE)).collect();
+        let change = demand.change_from(&taken);
+        if change.is_empty() {
+            return Ok(None);
+        }
+        self.void(sale, order, "cambiado").await?;
+        if demand.lines.is_empty() && demand.unknown.is_empty() {
+            return Ok(Some((self.record(order, Some(sale), CANCELLED, "Devuelto entero".into()), change)));
+        }
+        let (record, _) = self.sell(order, demand, Some(sale)).await?;
+        Ok(Some((record, change)))
+    }
+
+    fn message(&self, order: &Order, record: &OrderRecord) -> Option<Message> {
+        let outcome = match (record.state.as_str(), record.sale) {
+            (SOLD, Some(sale)) => Ok(sale),
+            (SHORT, _) => Err(record.remark.as_str()),
+            _ => return None,
+        };
+        Message::of_order(self.tenant, self.connection, self.kind, order, outcome, self.now)
     }
 
     fn record(&self, order: &Order, sale: Option<SaleId>, state: &str, remark: String) -> OrderRecord {
         let (id, name) = (order.id.clone(), order.name.clone());
-        OrderRecord { id, name, sale, state: state.into(), remark, at: self.now }
+        OrderRecord { id, name, sale, state: state.into(), remark, version: order.version, at: self.now }
     }
 
     fn caller(&self, order: &Order) -> Caller {
@@ -190,17 +279,19 @@ impl Taking {
         Caller { user: self.kind.as_str().into(), request_id, trace: None }
     }
 
-    /// Sells the order whole or not at all, at the first location that has all of it.
+    /// Sells the order whole or not at all, at the first location that has all of it. `before` is the sale of it that was
+    /// taken back.
     async fn sell(
         &self,
         order: &Order,
         demand: &Demand,
+        before: Option<SaleId>,
     ) -> Result<(OrderRecord, Vec<(UnitId, i64)>), PortError> {
         let unknown: Vec<&str> =
             demand.unknown.iter().map(|line| line.sku.as_deref().unwrap_or("sin SKU")).collect();
         if demand.lines.is_empty() {
             let remark = format!("Mapee los productos del pedido: {}", unknown.join(", "));
-            return Ok((self.record(order, None, UNMAPPED, remark), Vec::new()));
+            return Ok((self.record(order, before, UNMAPPED, remark), Vec::new()));
         }
         let wheres: Vec<Option<LocationId>> = match self.sources.as_slice() {
             [] => vec![None],
@@ -208,7 +299,7 @@ impl Taking {
         };
         let mut refusal = None;
         for location in wheres {
-            match self.checkout(order, demand, location).await? {
+            match self.checkout(order, demand, before, location).await? {
                 Ok((sale, replayed)) => {
                     let remark = match unknown.as_slice() {
                         [] => String::new(),
@@ -235,7 +326,7 @@ impl Taking {
             }
         }
         let (state, remark) = refusal.unwrap_or((REFUSED, String::new()));
-        Ok((self.record(order, None, state, remark), Vec::new()))
+        Ok((self.record(order, before, state, remark), Vec::new()))
     }
 
     /// The outer error passes; the inner one is the shard's word.
@@ -243,6 +334,7 @@ impl Taking {
         &self,
         order: &Order,
         demand: &Demand,
+        before: Option<SaleId>,
         location: Option<LocationId>,
     ) -> Result<Result<(SaleId, bool), Denied>, PortError> {
         let line = |(unit, quantity): &(UnitId, i64)| {
@@ -250,7 +342,8 @@ impl Taking {
             Some(RequestedLine { product: unit.0, quantity, seen_price: None })
         };
         let lines: Option<Vec<RequestedLine>> = demand.lines.iter().map(line).collect();
-        let key = format!("{}:{}:{}", self.kind, self.connection, order.id);
+        let again = before.map(|sale| format!(":{sale}")).unwrap_or_default();
+        let key = format!("{}:{}:{}{again}", self.kind, self.connection, order.id);
         let (Some(lines), Ok(key)) = (lines, IdempotencyKey::parse(&key)) else {
             return Ok(Err(Denied::Delivery("the order is not readable".into())));
         };
@@ -272,8 +365,8 @@ impl Taking {
         }
     }
 
-    async fn void(&self, sale: SaleId, order: &Order) -> Result<(), PortError> {
-        let reason = format!("Pedido {} cancelado en {}", order.name, self.kind).into();
+    async fn void(&self, sale: SaleId, order: &Order, why: &str) -> Result<(), PortError> {
+        let reason = format!("Pedido {} {why} en {}", order.name, self.kind).into();
         let void = Void { tenant: self.tenant, sale, reason, caller: self.caller(order) };
         match self.shards.void(void).await {
             Ok(Ok(_)) => Ok(()),

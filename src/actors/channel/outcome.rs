@@ -46,6 +46,18 @@ impl<K: Kind> Channel<K> {
                 let sealed = self.ports.vault.seal(self.connection.id, &credentials)?;
                 self.ports.store.save(&self.connection, Some(&sealed)).await?;
             }
+            (Job::Subscribe, Outcome::Subscribed(missing)) => {
+                if missing > 0 {
+                    let connection = self.connection.id;
+                    tracing::info!(%connection, missing, "subscribed to news that was not told us any more");
+                    // What happened meanwhile was told to nobody.
+                    self.sweep(cx);
+                }
+            }
+            (Job::Map { unit, item, reply }, Outcome::Read(shown)) => {
+                let shown = shown.first().copied().flatten();
+                reply.send(self.mapped_by_hand(unit, item, shown, cx).await?);
+            }
             (Job::Check(reply), Outcome::Checked(name)) => {
                 self.broken = None;
                 reply.send(Ok(name));
@@ -150,10 +162,14 @@ impl<K: Kind> Channel<K> {
         let connection = self.connection.id;
         tracing::debug!(%connection, channel = K::NAME, cause = refused.cause, verdict = ?refused.verdict, "call refused");
         self.last_error = Some(refused.cause.clone());
-        if matches!(job, Job::Check(_) | Job::Match { .. })
-            && !matches!(refused.verdict, Verdict::Unauthorized | Verdict::Throttled { .. })
+        if job.is_a_persons() && !matches!(refused.verdict, Verdict::Unauthorized | Verdict::Throttled { .. })
         {
             job.refuse(&refused.cause);
+            return Ok(());
+        }
+        // Who may not subscribe may still push; the hour's next attempt finds out whether that has changed.
+        if matches!((&job, &refused.verdict), (Job::Subscribe, Verdict::Broken | Verdict::Rejected(_))) {
+            tracing::warn!(%connection, cause = refused.cause, "the marketplace is not asked to tell its news here");
             return Ok(());
         }
         match refused.verdict.clone() {
@@ -180,7 +196,8 @@ impl<K: Kind> Channel<K> {
             Verdict::Stale | Verdict::NewKey | Verdict::Rejected(_) => match job {
                 Job::Push { call, attempts } => self.not_pushed(call, attempts, refused).await?,
                 // What cannot be read now is read by the next round.
-                Job::Read { .. } | Job::Missed | Job::Renew | Job::Check(_) | Job::Match { .. } => {}
+                Job::Read { .. } | Job::Missed | Job::Renew | Job::Subscribe => {}
+                Job::Check(_) | Job::Match { .. } | Job::Map { .. } => {}
                 Job::News(notice) => self.give_up_notice(&notice, &refused).await?,
             },
         }

@@ -1,19 +1,24 @@
 //! A channel in the real kit, with the real client and file, against a Shopify that enforces the contract.
 
+mod changes;
+mod letters;
+
 use super::*;
 use crate::actors::channels::{ChannelManager, Channels};
 use crate::actors::kit::{Place, Registry, RestartPolicy, Spec, Strategy, Supervisor};
 use crate::actors::testing::{World, on_system, quick};
 use crate::channels::http;
 use crate::channels::shopify::{Install, Shopify};
+use crate::channels::simulator::{Fault, Shopify as There};
 use crate::channels::vault::Keyring;
+use crate::domain::channel::offered;
 use crate::domain::channel::{ChannelKind, DriftPolicy, Policy};
 use crate::domain::event::Body;
 use crate::domain::ids::ConnectionId;
 use crate::fixtures::{OPENING, Shop, whole};
 use crate::ports::channel::{Installer, Notice};
 use crate::ports::clock::SystemClock;
-use crate::servers::shopify::{Fault, Shopify as There};
+use crate::servers::shopify as strict;
 use crate::store::sqlite::channels::Channels as Store;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -76,7 +81,7 @@ impl Street {
         let world = World::with(here.opened(10));
         let skus: Vec<String> = (0..units).map(|n| format!("SKU-{n}")).collect();
         let items: Vec<(&str, i64)> = skus.iter().map(|sku| (sku.as_str(), 0)).collect();
-        let there = There::start(&items).await;
+        let there = strict::open(&items).await;
         let dir = tempfile::tempdir().unwrap();
         let (channels, root) = manager(&world, &dir, &there, pace()).await;
         let connection = Connection {
@@ -183,7 +188,7 @@ fn what_is_sold_is_gone_there_and_many_sales_are_few_calls() {
         // Below the buffer there is nothing to offer.
         street.sell(0, 4).await;
         street.there.shows("SKU-0", 0).await;
-        assert_eq!(street.there.available("SKU-2"), 8);
+        assert_eq!(street.there.showing("SKU-2").unwrap(), 8);
         street.no_violations();
     });
 }
@@ -299,7 +304,7 @@ fn what_somebody_else_changed_is_put_right_or_asked_about() {
         other.channels.of(other.here.id(), other.id, Msg::Resync).await.unwrap().unwrap();
         let status = other.until("it is listed", |status| status.drift.len() == 1).await;
         assert_eq!((status.drift[0].ours, status.drift[0].theirs), (10, Some(17)));
-        assert_eq!(other.there.available("SKU-1"), 17);
+        assert_eq!(other.there.showing("SKU-1").unwrap(), 17);
         let pushed = other.channels.of(other.here.id(), other.id, Msg::PushOurs).await.unwrap().unwrap();
         assert_eq!(pushed, 1);
         other.there.shows("SKU-1", 10).await;
@@ -348,7 +353,10 @@ fn an_order_there_is_a_sale_here_once_and_its_cancellation_a_void() {
         let status = street.until("it is sold", is("vendido")).await;
         assert!(status.orders[0].sale.is_some() && status.orders[0].remark.is_empty());
         street.clean().await;
-        assert_eq!((sales(), street.there.available("SKU-0"), street.there.counts().lines), (1, 8, written));
+        assert_eq!(
+            (sales(), street.there.showing("SKU-0").unwrap(), street.there.counts().lines),
+            (1, 8, written)
+        );
         assert_eq!(street.world.on_hand(&street.here).await, [8, 10]);
         assert!(street.tell("orders/cancelled", "e3", &order(77, &[(1, 2)], true)).await);
         street.until("it is cancelled", is("cancelado")).await;

@@ -1,6 +1,6 @@
 //! Talking to the channels.
 
-use super::{ChannelManager, Msg, NotDone};
+use super::{ChannelManager, Msg, NotDone, Way};
 use crate::actors::channel::{Msg as ChannelMsg, Status};
 use crate::actors::kit::{AskError, Handle, Reply};
 use crate::domain::channel::Connection;
@@ -79,6 +79,11 @@ impl Channels {
             Some(way) => Ok(Ok(way.ask(message).await?)),
             None => Ok(Err(NotDone::Unknown)),
         }
+    }
+
+    /// The way to a connection's own actor, whosever it is: for the installation, not for tenants.
+    pub(super) async fn way(&self, id: ConnectionId) -> Result<Option<Way>, AskError> {
+        self.ask(|reply| Msg::FindAny(id, reply)).await
     }
 
     /// How a connection stands.

@@ -111,6 +111,11 @@ impl Reservation {
         let mut found = Vec::with_capacity(units.len());
         for unit in units {
             let mut sum = Quantity::ZERO;
+            // What is not for sale here is offered nowhere.
+            if state.catalogue.unit(*unit).is_some_and(|unit| !unit.active) {
+                found.push((*unit, sum));
+                continue;
+            }
             for place in &places {
                 let level = match &levels {
                     Some(levels) => levels.get(&(*unit, *place)).copied(),

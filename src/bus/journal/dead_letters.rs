@@ -1,7 +1,7 @@
 //! The journal's dead letters: looked at beside the groups, and given back to them.
 
 use super::{Journal, number, port_error};
-use crate::domain::dead_letter::DeadLetter;
+use crate::domain::dead_letter::{DeadLetter, Matter};
 use crate::domain::time::Timestamp;
 use crate::ports::PortError;
 use crate::ports::dead_letters::DeadLetters;
@@ -58,6 +58,8 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
     let (group, position): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
     Ok(DeadLetter {
         id: format!("{group}/{position}"),
+        matter: Matter::Event,
+        response: String::new(),
         group,
         tenant: row.try_get::<Uuid, _>(2)?.to_string(),
         attempts: row.try_get::<i64, _>(3)?.unsigned_abs(),

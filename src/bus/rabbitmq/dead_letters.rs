@@ -10,7 +10,7 @@
 use super::connection::{Outgoing, confirming, connect, publish, transient};
 use super::message::{self, Content, History};
 use super::{RabbitBus, Shared, topology};
-use crate::domain::dead_letter::DeadLetter as Letter;
+use crate::domain::dead_letter::{DeadLetter as Letter, Matter};
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
 use crate::ports::PortError;
@@ -127,6 +127,8 @@ impl DeadLetters for RabbitBus {
             let moment =
                 |text: &Option<String>| text.as_deref().and_then(Timestamp::parse).unwrap_or_default();
             let letter = |letter: DeadLetter| Letter {
+                matter: Matter::Event,
+                response: String::new(),
                 group: LEDGER_GROUP.to_owned(),
                 tenant: letter.event.as_ref().map(|event| event.tenant.to_string()).unwrap_or_default(),
                 attempts: letter.attempts.into(),
@@ -138,6 +140,17 @@ impl DeadLetters for RabbitBus {
                 payload: letter.body,
             };
             Ok(letters.into_iter().take(most).map(letter).collect())
+        }
+        .boxed()
+    }
+
+    fn depth(&self, most: usize) -> BoxFuture<'_, Result<usize, PortError>> {
+        async move {
+            let connection = connect(&self.shared.settings, "dead letters").await?;
+            topology::declare(&connection, &self.shared).await?;
+            // Marks of readers are counted with them.
+            let depth = topology::depth(&connection, &self.shared.names.dead_letters).await?;
+            Ok(usize::try_from(depth).unwrap_or(usize::MAX).min(most))
         }
         .boxed()
     }

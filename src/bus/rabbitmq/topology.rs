@@ -176,6 +176,13 @@ pub async fn waiting(
     Ok(Some(waiting))
 }
 
+/// Messages that wait in a queue.
+pub async fn depth(connection: &Connection, queue: &str) -> Result<u32, PortError> {
+    let channel = connection.create_channel().await.map_err(transient)?;
+    let found = channel.queue_declare(queue.into(), passive(), FieldTable::default()).await;
+    found.map(|queue| queue.message_count()).map_err(transient)
+}
+
 /// The reply code of an error that the broker sent.
 pub fn code(error: &lapin::Error) -> Option<u16> {
     match error.kind() {

@@ -2,6 +2,7 @@
 
 use crate::domain::channel::mapping::Listed;
 use crate::domain::channel::order::{Order, OrderLine, OrderState};
+use crate::domain::time::Timestamp;
 use crate::ports::channel::Missed;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -278,7 +279,8 @@ impl OrderBody {
             quantity,
         };
         let lines = self.order_items.into_iter().map(line).collect();
-        Some(Order { name: self.id.clone(), id: self.id, state, lines })
+        // It was asked for just now: nothing older comes after it.
+        Some(Order { name: self.id.clone(), id: self.id, state, version: Timestamp::default(), lines })
     }
 }
 

@@ -1,11 +1,11 @@
 //! The client against a MercadoLibre that enforces the contract.
 
 use super::*;
+use crate::channels::simulator::{Fault, Meli as Shop, MeliItem as There, SELLER};
 use crate::domain::channel::order::OrderState;
 use crate::domain::channel::{ChannelKind, Mode, Policy};
 use crate::domain::ids::{ConnectionId, TenantId, UnitId};
 use crate::domain::time::Timestamp;
-use crate::servers::meli::{Fault, Item as There, Meli as Shop, SELLER};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -52,7 +52,8 @@ async fn items_and_variations_are_listed_read_and_written() {
         ("MLA1", plain("A", 5)),
         ("MLA2", varied(&[(30_078_896_889, "B-1", 2), (30_078_896_890, "B-2", 7)])),
     ])
-    .await;
+    .await
+    .unwrap();
     let mut client = open(&shop);
     assert_eq!(client.check().await.unwrap(), "SIMULADA");
     let (listed, next) = client.list(None).await.unwrap();
@@ -84,23 +85,24 @@ async fn items_and_variations_are_listed_read_and_written() {
 
 #[tokio::test]
 async fn stock_in_warehouses_is_written_with_its_version() {
-    let shop = Shop::start(&[("MLA1", There { product: Some("MLAU7".into()), ..plain("A", 5) })]).await;
+    let shop =
+        Shop::start(&[("MLA1", There { product: Some("MLAU7".into()), ..plain("A", 5) })]).await.unwrap();
     shop.warehouse("MLAU7", 5);
     let mut client = open(&shop);
     let (listed, _) = client.list(None).await.unwrap();
     assert_eq!((listed[0].item.as_str(), listed.len()), ("UP:MLAU7", 1));
     assert_eq!(client.read(&["UP:MLAU7".into(), "UP:MLAU8".into()]).await.unwrap(), [Some(5), None]);
     client.push(&call("UP:MLAU7", 4, Some(5))).await.unwrap();
-    assert_eq!(shop.stock("MLAU7"), 4);
+    assert_eq!(shop.stock_of("MLAU7").unwrap(), 4);
     shop.change_stock("MLAU7", -2);
     let stale = client.push(&call("UP:MLAU7", 8, Some(4))).await.unwrap_err();
-    assert_eq!((stale.verdict, shop.stock("MLAU7")), (Verdict::Stale, 2));
+    assert_eq!((stale.verdict, shop.stock_of("MLAU7").unwrap()), (Verdict::Stale, 2));
     assert_eq!(shop.counts().violations, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn each_refusal_is_told_apart_and_tokens_are_used_once() {
-    let shop = Shop::start(&[("MLA1", plain("A", 5))]).await;
+    let shop = Shop::start(&[("MLA1", plain("A", 5))]).await.unwrap();
     let mut client = open(&shop);
     let again = Verdict::Again { after: None };
     for (fault, verdict) in [
@@ -134,7 +136,7 @@ async fn each_refusal_is_told_apart_and_tokens_are_used_once() {
 
 #[tokio::test]
 async fn what_was_missed_is_asked_for_page_by_page() {
-    let shop = Shop::start(&[]).await;
+    let shop = Shop::start(&[]).await.unwrap();
     let mut client = open(&shop);
     assert!(client.missed().await.unwrap().is_empty());
     for number in 0..150 {
@@ -150,7 +152,7 @@ async fn what_was_missed_is_asked_for_page_by_page() {
 
 #[tokio::test]
 async fn writes_keep_to_what_sellers_may() {
-    let shop = Shop::start(&[("MLA1", plain("A", 100))]).await;
+    let shop = Shop::start(&[("MLA1", plain("A", 100))]).await.unwrap();
     let mut client = open(&shop);
     for quantity in (90..100).rev() {
         client.push(&call("MLA1", quantity, Some(quantity + 1))).await.unwrap();
@@ -161,7 +163,7 @@ async fn writes_keep_to_what_sellers_may() {
 
 #[tokio::test]
 async fn notices_are_hints_and_orders_are_asked_for() {
-    let shop = Shop::start(&[("MLA1", plain("A", 5))]).await;
+    let shop = Shop::start(&[("MLA1", plain("A", 5))]).await.unwrap();
     let mut client = open(&shop);
     let item = json!({ "id": "MLA1", "variation_id": null, "seller_sku": "A" });
     let varied = json!({ "id": "MLA2", "variation_id": 30_078_896_889_i64 });

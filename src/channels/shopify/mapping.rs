@@ -3,6 +3,7 @@
 use crate::domain::channel::Mode;
 use crate::domain::channel::mapping::Listed;
 use crate::domain::channel::order::{Order, OrderLine, OrderState};
+use crate::domain::time::Timestamp;
 use crate::ports::channel::Call;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -201,6 +202,44 @@ impl VariantsData {
     }
 }
 
+/// What a shop has to tell us.
+const TOPICS: [&str; 5] =
+    ["ORDERS_CREATE", "ORDERS_PAID", "ORDERS_UPDATED", "ORDERS_CANCELLED", "INVENTORY_LEVELS_UPDATE"];
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionsData {
+    webhook_subscriptions: Subscriptions,
+}
+
+#[derive(Debug, Deserialize)]
+struct Subscriptions {
+    nodes: Vec<Subscription>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Subscription {
+    topic: String,
+    uri: String,
+}
+
+impl SubscriptionsData {
+    /// Topics that are not told at this address.
+    pub fn missing(&self, uri: &str) -> Vec<&'static str> {
+        let told = |topic: &&str| {
+            let mut nodes = self.webhook_subscriptions.nodes.iter();
+            nodes.any(|subscription| subscription.topic == **topic && subscription.uri == uri)
+        };
+        TOPICS.into_iter().filter(|topic| !told(topic)).collect()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscribedData {
+    pub webhook_subscription_create: Option<Written>,
+}
+
 #[derive(Debug, Deserialize)]
 pub struct ShopData {
     pub shop: Name,
@@ -224,11 +263,28 @@ pub struct OrderBody {
     id: i64,
     name: Option<String>,
     cancelled_at: Option<String>,
+    updated_at: Option<String>,
     line_items: Vec<LineBody>,
+    #[serde(default)]
+    refunds: Vec<RefundBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RefundBody {
+    #[serde(default)]
+    refund_line_items: Vec<RefundLineBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RefundLineBody {
+    line_item_id: i64,
+    quantity: i64,
+    restock_type: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 struct LineBody {
+    id: Option<i64>,
     variant_id: Option<i64>,
     sku: Option<String>,
     quantity: i64,
@@ -252,17 +308,29 @@ impl OrderBody {
 
     /// With the items of its variants.
     pub fn into_order(self, items: &HashMap<String, String>) -> Order {
-        let line = |line: LineBody| OrderLine {
+        // Refunded and not put back: it is gone all the same.
+        let refunds = self.refunds.iter().flat_map(|refund| &refund.refund_line_items);
+        let lost: Vec<&RefundLineBody> =
+            refunds.filter(|line| line.restock_type.as_deref() == Some("no_restock")).collect();
+        let kept = |line: &LineBody| match line.current_quantity {
+            Some(current) => {
+                let of_it = lost.iter().filter(|lost| Some(lost.line_item_id) == line.id);
+                current.saturating_add(of_it.map(|lost| lost.quantity).sum())
+            }
+            None => line.quantity,
+        };
+        let line = |line: &LineBody| OrderLine {
             item: line.variant().and_then(|variant| items.get(&variant).cloned()).unwrap_or_default(),
-            quantity: line.current_quantity.unwrap_or(line.quantity),
-            sku: line.sku,
+            quantity: kept(line),
+            sku: line.sku.clone(),
         };
         let state = if self.cancelled_at.is_some() { OrderState::Cancelled } else { OrderState::Placed };
         Order {
             id: self.id.to_string(),
-            name: self.name.unwrap_or_default(),
+            name: self.name.clone().unwrap_or_default(),
             state,
-            lines: self.line_items.into_iter().map(line).collect(),
+            version: self.updated_at.as_deref().and_then(Timestamp::parse).unwrap_or_default(),
+            lines: self.line_items.iter().map(line).collect(),
         }
     }
 }

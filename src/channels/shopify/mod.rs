@@ -19,9 +19,12 @@ use crate::domain::channel::{Connection, Mode, Refused, Verdict};
 use crate::ports::PortError;
 use crate::ports::channel::{Answer, Call, Credentials, Limits, Marketplace, News, Notice};
 use futures_util::FutureExt as _;
-use mapping::{Data, ItemsData, LevelsData, Renewed, SetData, ShopData, VariantsData};
+use mapping::{
+    Data, ItemsData, LevelsData, Renewed, SetData, ShopData, SubscribedData, SubscriptionsData, VariantsData,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -43,14 +46,16 @@ pub const LEVELS: &str = include_str!("levels.graphql");
 pub const ITEMS: &str = include_str!("items.graphql");
 pub const VARIANTS: &str = include_str!("variants.graphql");
 pub const SHOP: &str = include_str!("shop.graphql");
+pub const SUBSCRIPTIONS: &str = include_str!("subscriptions.graphql");
+pub const SUBSCRIBE: &str = include_str!("subscribe.graphql");
 
 /// Points that a document may cost at most, by a little more than what Shopify asks: what is too much comes back.
 fn cost_of(document: &str, variables: &Value) -> u64 {
     let ids = variables["ids"].as_array().map_or(0, Vec::len) as u64;
     match document {
-        SET | ADJUST => 13,
+        SET | ADJUST | SUBSCRIBE => 13,
         LEVELS | VARIANTS => 4 + 3 * ids,
-        ITEMS => 4 + 102,
+        ITEMS | SUBSCRIPTIONS => 4 + 102,
         _ => 5,
     }
 }
@@ -62,12 +67,19 @@ pub fn is_shop_domain(text: &str) -> bool {
     !name.is_empty() && name.len() <= 100 && !name.starts_with('-') && name.chars().all(fine)
 }
 
+/// Variants whose item is remembered.
+const REMEMBERED: usize = 50_000;
+
 /// A client of one shop.
 pub struct Shopify {
     http: reqwest::Client,
     /// Where the shop answers, without a slash at the end.
     base: String,
     place: String,
+    /// Where the shop is to tell its news; nowhere when this server is not reached from outside.
+    told_at: Option<String>,
+    /// The item of each variant that was asked about: it stays the same for ever, and asking costs points.
+    items: HashMap<String, String>,
     credentials: Credentials,
     bucket: CostBucket,
     /// Whether an answer has said what the bucket really holds.
@@ -95,7 +107,38 @@ impl Shopify {
         };
         let bucket = CostBucket::new(STANDARD.0, STANDARD.1, 0);
         let base = base.replace("{cuenta}", &connection.account);
-        Ok(Self { http, base, place, credentials, bucket, learnt: false, epoch: Instant::now() })
+        Ok(Self {
+            http,
+            base,
+            place,
+            told_at: None,
+            items: HashMap::new(),
+            credentials,
+            bucket,
+            learnt: false,
+            epoch: Instant::now(),
+        })
+    }
+
+    /// Where this server is reached from outside, if it is: the shop is asked to tell its news there.
+    #[must_use]
+    pub fn told_at(mut self, public_url: &str, connection: &Connection) -> Self {
+        let base = public_url.trim_end_matches('/');
+        self.told_at =
+            (!base.is_empty()).then(|| format!("{base}/api/v1/webhooks/shopify/{}", connection.id));
+        self
+    }
+
+    async fn subscribed(&mut self) -> Result<usize, Refused> {
+        let Some(uri) = self.told_at.clone() else { return Ok(0) };
+        let data: SubscriptionsData = self.call(SUBSCRIPTIONS, &json!({})).await?;
+        let missing = data.missing(&uri);
+        for topic in &missing {
+            let variables = json!({ "topic": topic, "uri": uri });
+            let data: SubscribedData = self.call(SUBSCRIBE, &variables).await?;
+            retry::subscribed(data, &variables)?;
+        }
+        Ok(missing.len())
     }
 
     fn now(&self) -> u64 {
@@ -210,13 +253,17 @@ impl Shopify {
         match notice.topic.as_str() {
             "orders/create" | "orders/paid" | "orders/updated" | "orders/cancelled" => {
                 let order: mapping::OrderBody = serde_json::from_slice(&notice.body).map_err(unreadable)?;
-                let variants = order.variants();
-                let mut items = std::collections::HashMap::new();
-                for ids in variants.chunks(READ) {
-                    let data: VariantsData = self.call(VARIANTS, &json!({ "ids": ids })).await?;
-                    items.extend(data.items());
+                let mut unknown = order.variants();
+                unknown.retain(|variant| !self.items.contains_key(variant));
+                if self.items.len() > REMEMBERED {
+                    self.items.clear();
+                    unknown = order.variants();
                 }
-                Ok(News::Order(order.into_order(&items)))
+                for ids in unknown.chunks(READ) {
+                    let data: VariantsData = self.call(VARIANTS, &json!({ "ids": ids })).await?;
+                    self.items.extend(data.items());
+                }
+                Ok(News::Order(order.into_order(&self.items)))
             }
             "inventory_levels/update" => {
                 let level: mapping::LevelBody = serde_json::from_slice(&notice.body).map_err(unreadable)?;
@@ -263,6 +310,10 @@ impl Marketplace for Shopify {
 
     fn renew(&mut self) -> Answer<'_, Credentials> {
         self.renewed().boxed()
+    }
+
+    fn subscribe(&mut self) -> Answer<'_, usize> {
+        self.subscribed().boxed()
     }
 
     fn news<'a>(&'a mut self, notice: &'a Notice) -> Answer<'a, News> {

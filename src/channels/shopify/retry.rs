@@ -2,7 +2,7 @@
 
 use super::LONGEST;
 use super::http::{Answered, shorten};
-use super::mapping::{Data, SetData, UserError};
+use super::mapping::{Data, SetData, SubscribedData, UserError};
 use crate::domain::channel::{Culprit, Refused, Verdict};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -97,6 +97,18 @@ fn culprit(error: &UserError) -> Culprit {
         code: code_of(error).to_owned(),
         message: error.message.clone(),
     }
+}
+
+/// Whether a subscription was taken. What is refused needs a person: the address is not one that Shopify calls.
+pub fn subscribed(data: SubscribedData, variables: &Value) -> Result<(), Refused> {
+    let errors = data.webhook_subscription_create.map(|written| written.user_errors).unwrap_or_default();
+    let Some(error) = errors.first() else { return Ok(()) };
+    Err(Refused {
+        verdict: Verdict::Rejected(Vec::new()),
+        cause: format!("the shop does not tell its news here: {}", error.message),
+        request: variables.to_string(),
+        response: error.message.clone(),
+    })
 }
 
 /// A new token, or why there is none.

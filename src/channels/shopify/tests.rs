@@ -1,10 +1,11 @@
 //! The client against a Shopify that enforces the contract.
 
 use super::*;
+use crate::channels::simulator::{Fault, PLACE, Shopify as Shop};
 use crate::domain::channel::{ChannelKind, Policy, Push};
 use crate::domain::ids::{ConnectionId, TenantId, UnitId};
 use crate::domain::time::Timestamp;
-use crate::servers::shopify::{Fault, PLACE, SCHEMA, Shopify as Shop};
+use crate::servers::shopify::{self as strict, SCHEMA};
 use apollo_compiler::{ExecutableDocument, Schema};
 use uuid::Uuid;
 
@@ -52,7 +53,7 @@ fn call(pushes: Vec<Push>) -> Call {
 #[test]
 fn every_document_fits_the_schema() {
     let schema = Schema::parse_and_validate(SCHEMA, "schema.graphql").unwrap();
-    for document in [SET, ADJUST, LEVELS, ITEMS, VARIANTS, SHOP] {
+    for document in [SET, ADJUST, LEVELS, ITEMS, VARIANTS, SHOP, SUBSCRIPTIONS, SUBSCRIBE] {
         if let Err(error) = ExecutableDocument::parse_and_validate(&schema, document, "document.graphql") {
             panic!("{document}\n{}", error.errors);
         }
@@ -64,7 +65,7 @@ fn every_document_fits_the_schema() {
 
 #[tokio::test]
 async fn quantities_are_listed_read_and_written_with_compare_and_swap() {
-    let shop = Shop::start(&[("A", 5), ("B", 9)]).await;
+    let shop = strict::open(&[("A", 5), ("B", 9)]).await;
     shop.add(7, None, true);
     shop.add(8, Some("C"), false);
     let mut client = open(&shop);
@@ -79,20 +80,20 @@ async fn quantities_are_listed_read_and_written_with_compare_and_swap() {
     // The same call again is the same call, and one that changes nothing is no failure.
     client.push(&first).await.unwrap();
     client.push(&call(vec![push(2, 9, Some(9))])).await.unwrap();
-    assert_eq!(shop.available("A"), 3);
+    assert_eq!(shop.showing("A").unwrap(), 3);
     shop.change("A", -1);
     let stale = client.push(&call(vec![push(1, 7, Some(3)), push(2, 8, Some(9))])).await.unwrap_err();
-    assert_eq!((stale.verdict, shop.available("B")), (Verdict::Stale, 9));
+    assert_eq!((stale.verdict, shop.showing("B").unwrap()), (Verdict::Stale, 9));
     client.push(&call(vec![push(1, 7, None)])).await.unwrap();
     let relative = Call { mode: Mode::Relative, ..call(vec![push(1, 4, Some(7))]) };
     client.push(&relative).await.unwrap();
     client.push(&relative).await.unwrap();
-    assert_eq!((shop.available("A"), shop.counts().violations), (4, Vec::<String>::new()));
+    assert_eq!((shop.showing("A").unwrap(), shop.counts().violations), (4, Vec::<String>::new()));
 }
 
 #[tokio::test]
 async fn each_refusal_is_told_apart() {
-    let shop = Shop::start(&[("A", 5)]).await;
+    let shop = strict::open(&[("A", 5)]).await;
     let mut client = open(&shop);
     client.check().await.unwrap();
     let again = Verdict::Again { after: None };
@@ -113,7 +114,7 @@ async fn each_refusal_is_told_apart() {
     // The answer to a call that was carried out is lost: the same one finds out.
     shop.next(&[Fault::CutAfter]);
     let lost = call(vec![push(1, 2, Some(1))]);
-    let before = shop.available("A");
+    let before = shop.showing("A").unwrap();
     assert_eq!(before, 1, "half an answer to a call that was carried out");
     assert_eq!(client.push(&lost).await.unwrap_err().verdict, again);
     client.push(&lost).await.unwrap();
@@ -126,12 +127,12 @@ async fn each_refusal_is_told_apart() {
     shop.revoke_scopes();
     let denied = client.push(&call(vec![push(1, 1, None)])).await.unwrap_err();
     assert!(denied.verdict == Verdict::Broken && denied.cause.contains("ACCESS_DENIED"), "{denied:?}");
-    assert_eq!(shop.available("A"), 2);
+    assert_eq!(shop.showing("A").unwrap(), 2);
 }
 
 #[tokio::test]
 async fn tokens_are_renewed_once_each() {
-    let shop = Shop::start(&[("A", 5)]).await;
+    let shop = strict::open(&[("A", 5)]).await;
     let mut client = open(&shop);
     for round in 1..4 {
         shop.expire_token();
@@ -153,7 +154,7 @@ async fn tokens_are_renewed_once_each() {
 
 #[tokio::test]
 async fn the_bucket_is_spent_and_never_overdrawn() {
-    let shop = Shop::start(&[("A", 0)]).await;
+    let shop = strict::open(&[("A", 0)]).await;
     shop.plan(60, 400);
     let mut client = open(&shop);
     client.check().await.unwrap();
@@ -168,7 +169,7 @@ async fn the_bucket_is_spent_and_never_overdrawn() {
 
 #[tokio::test]
 async fn notices_are_read_and_their_items_looked_up() {
-    let shop = Shop::start(&[("A", 5), ("B", 9)]).await;
+    let shop = strict::open(&[("A", 5), ("B", 9)]).await;
     let mut client = open(&shop);
     let notice = |topic: &str, body: Value| Notice {
         id: "1".into(),
@@ -220,4 +221,24 @@ fn only_a_shops_own_domain_gets_a_token() {
     let refused = Shopify::open(http::client().unwrap(), "http://x", &wrong, credentials("t", None));
     assert!(refused.is_err());
     assert_eq!(PLACE, "gid://shopify/Location/1");
+}
+
+#[tokio::test]
+async fn news_that_is_not_told_any_more_is_subscribed_to_again() {
+    let shop = strict::open(&[("A", 5)]).await;
+    let mut nowhere = open(&shop);
+    assert_eq!((nowhere.subscribe().await.unwrap(), shop.subscriptions().len()), (0, 0));
+    let connection = connection();
+    let mut client = open(&shop).told_at("https://blend.example/", &connection);
+    assert_eq!((client.subscribe().await.unwrap(), client.subscribe().await.unwrap()), (5, 0));
+    let at = format!("https://blend.example/api/v1/webhooks/shopify/{}", connection.id);
+    assert!(shop.subscriptions().iter().all(|(_, uri)| *uri == at));
+    shop.unsubscribe("ORDERS_PAID");
+    assert_eq!((client.subscribe().await.unwrap(), shop.subscriptions().len()), (1, 5));
+    let refused = open(&shop).told_at("http://blend.example", &connection).subscribe().await.unwrap_err();
+    assert!(
+        matches!(refused.verdict, Verdict::Rejected(_)) && refused.cause.contains("not valid"),
+        "{refused:?}"
+    );
+    assert_eq!(shop.counts().violations, Vec::<String>::new());
 }

@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod traffic;
 
 mod erp;
+mod markets;
 mod shop;
 
 use super::serve::{announce, stop_signal};
@@ -18,6 +19,7 @@ use anyhow::Context as _;
 use catalogue::STORE;
 use clap::Args;
 use erp::OldErp;
+use markets::Markets;
 use shop::Shop;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -53,10 +55,12 @@ pub async fn run(args: DemoArgs, mut config: Config) -> anyhow::Result<ExitCode>
     // Of an earlier demonstration, or the one that is about to open.
     let tenant = legacy::oldest_tenant(&config).await?.unwrap_or_else(|| TenantId(Uuid::now_v7()));
     let old_erp = OldErp::start(&mut config, tenant, STORE.codigo).await?;
+    let markets = Markets::start(&mut config).await?;
     let kept = temporary.is_none().then(|| config.data_dir.clone());
     let up = move |serving: Serving| async move {
         let opened = async {
             let shop = Shop::open(&serving.shards, tenant).await?;
+            markets.connect(&serving, &shop).await?;
             welcome(&serving, &shop, kept)?;
             if args.quiet {
                 // Kept running: it is followed all the same.
@@ -64,6 +68,7 @@ pub async fn run(args: DemoArgs, mut config: Config) -> anyhow::Result<ExitCode>
             }
             tokio::select! {
                 traded = shop.trade(&serving) => traded,
+                traded = markets.trade(&serving, &shop) => traded,
                 () = old_erp.trade() => Ok(()),
             }
         };
@@ -133,6 +138,9 @@ Try it from another terminal:
 
   # the shop's old ERP, where goods are sold too: a change there is stock here within seconds
   curl -s {url}/api/v1/sync/legacy -H \"Authorization: Bearer $TOKEN\"
+
+  # its marketplaces: what is sold here is gone there, what is ordered there is sold here
+  curl -s {url}/api/v1/integraciones -H \"Authorization: Bearer $TOKEN\"
 
   # the actors at work
   curl -s {url}/ops/actors

@@ -57,6 +57,8 @@ struct Row {
     held: bool,
     /// What was wanted when it was given up.
     failed_at: Option<i64>,
+    /// A dead letter about it lies at rest.
+    letter: bool,
     /// No more than what is there is pushed before this moment: news of an order may be on its way.
     not_up_before: Option<Timestamp>,
 }
@@ -85,6 +87,8 @@ pub struct Board {
     rows: HashMap<UnitId, Row>,
     /// Those that differ, by how long they have.
     queue: BTreeSet<(Timestamp, UnitId)>,
+    /// Units whose dead letter means nothing any more.
+    superseded: Vec<UnitId>,
 }
 
 /// What a unit's row says.
@@ -117,6 +121,7 @@ impl Board {
             in_flight: false,
             held: false,
             failed_at: None,
+            letter: false,
             not_up_before: None,
         };
         self.rows.insert(unit, row);
@@ -124,8 +129,12 @@ impl Board {
 
     /// Forgets a unit.
     pub fn unmap(&mut self, unit: UnitId) {
-        if let Some(since) = self.rows.remove(&unit).and_then(|row| row.since) {
+        let Some(row) = self.rows.remove(&unit) else { return };
+        if let Some(since) = row.since {
             self.queue.remove(&(since, unit));
+        }
+        if row.letter {
+            self.superseded.push(unit);
         }
     }
 
@@ -170,6 +179,9 @@ impl Board {
         if row.wanted != Some(quantity) {
             // Something new: what was decided about another quantity says nothing about this one.
             row.held &= quantity == 0;
+            if row.failed_at.take().is_some() && std::mem::take(&mut row.letter) {
+                self.superseded.push(unit);
+            }
         }
         row.sold = if row.differs() { row.sold && sold } else { sold };
         row.wanted = Some(quantity);
@@ -204,7 +216,21 @@ impl Board {
         if let Some(row) = self.rows.get_mut(&unit) {
             row.in_flight = false;
             row.failed_at = Some(quantity);
+            row.letter = true;
         }
+    }
+
+    /// A push of a unit was given up in an earlier life.
+    pub fn failed_before(&mut self, unit: UnitId) {
+        match self.rows.get_mut(&unit) {
+            Some(row) => row.letter = true,
+            None => self.superseded.push(unit),
+        }
+    }
+
+    /// Units whose dead letter means nothing any more: they are clean, not mapped, or should show something else.
+    pub fn superseded(&mut self) -> Vec<UnitId> {
+        std::mem::take(&mut self.superseded)
     }
 
     /// Whether a unit was given up at what it should show now.
@@ -218,7 +244,7 @@ impl Board {
             .rows
             .iter_mut()
             .filter(|(id, row)| row.failed_at.is_some() && unit.is_none_or(|unit| unit == **id));
-        rows.map(|(_, row)| row.failed_at = None).count()
+        rows.map(|(_, row)| (row.failed_at, row.letter) = (None, false)).count()
     }
 
     /// A person says that the zeros held back are right; says how many there were.
@@ -238,6 +264,9 @@ impl Board {
         }
         if row.wanted.is_some() {
             (row.held, row.failed_at, row.sold, row.not_up_before) = (false, None, false, None);
+            if std::mem::take(&mut row.letter) {
+                self.superseded.push(unit);
+            }
         }
         if let Some(since) = row.since.take() {
             self.queue.remove(&(since, unit));

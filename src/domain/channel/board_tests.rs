@@ -45,14 +45,39 @@ fn what_failed_stays_failed_until_it_changes_or_is_asked_for() {
     let pushed = board.take(1, LOOSE, at(1));
     board.fail(unit(0), pushed[0].quantity);
     assert_eq!((board.has_work(), board.counts()), (false, [0, 0, 0, 1]));
+    assert_eq!((board.try_again(Some(unit(9))), board.try_again(None)), (0, 1));
+    assert_eq!(board.take(1, LOOSE, at(3))[0].quantity, 4);
+    board.fail(unit(0), 4);
     board.want(unit(0), 3, true, at(2));
     assert!(board.has_work(), "another quantity is another push");
     board.want(unit(0), 4, true, at(2));
-    assert!(!board.has_work());
-    assert_eq!((board.try_again(Some(unit(9))), board.try_again(None)), (0, 1));
-    assert_eq!(board.take(1, LOOSE, at(3)).len(), 1);
+    assert_eq!(board.take(1, LOOSE, at(3)).len(), 1, "and so is the first one when it comes back");
     board.show(unit(0), Some(4), at(4));
     assert_eq!(board.counts(), [1, 0, 0, 0]);
+}
+
+#[test]
+fn a_dead_letter_means_nothing_once_something_else_is_wanted_or_shown() {
+    let mut board = board(5, 5);
+    for n in 0..4 {
+        board.want(unit(n), 4, true, at(1));
+        board.take(1, LOOSE, at(1));
+        board.fail(unit(n), 4);
+    }
+    assert!(board.superseded().is_empty());
+    board.want(unit(0), 3, true, at(2));
+    board.want(unit(1), 5, true, at(2));
+    board.unmap(unit(2));
+    board.try_again(Some(unit(3)));
+    board.failed_before(unit(4));
+    board.failed_before(unit(9));
+    let mut gone = board.superseded();
+    gone.sort();
+    assert_eq!(gone, [unit(0), unit(1), unit(2), unit(9)]);
+    board.want(unit(4), 4, false, at(3));
+    assert!(board.superseded().is_empty(), "it is tried again first");
+    board.want(unit(4), 5, false, at(4));
+    assert_eq!(board.superseded(), [unit(4)]);
 }
 
 #[test]

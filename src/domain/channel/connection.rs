@@ -1,5 +1,6 @@
 //! A tenant's connection to a marketplace: which account, what it shows, and by which rules.
 
+use super::guard::Guard;
 use crate::domain::decimal::Quantity;
 use crate::domain::ids::{ConnectionId, LocationId, TenantId};
 use crate::domain::time::Timestamp;
@@ -86,6 +87,9 @@ pub struct Policy {
     /// What is done about drift.
     #[serde(rename = "ante_diferencias", default)]
     pub drift: DriftPolicy,
+    /// When zeros wait for a person.
+    #[serde(rename = "guardia", default)]
+    pub guard: Guard,
 }
 
 /// A connection.

@@ -1,12 +1,16 @@
 //! Zeros that nobody sold: an import that went wrong, an ERP that answered nothing. Taking a whole catalogue off a
 //! marketplace by mistake costs its listings their rank, so it is asked about first.
 
+use serde::{Deserialize, Serialize};
+
 /// When zeros are suspicious.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guard {
     /// So many at once, at least,
+    #[serde(rename = "unidades")]
     pub units: usize,
     /// and so many of a hundred units of the connection.
+    #[serde(rename = "porcentaje")]
     pub percent: usize,
 }
 

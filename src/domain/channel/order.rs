@@ -1,6 +1,8 @@
 //! An order that was placed at a marketplace, as far as stock is concerned. Nothing about the buyer is kept.
 
 use crate::domain::ids::UnitId;
+use crate::domain::time::Timestamp;
+use std::collections::BTreeMap;
 
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Order {
     pub name: String,
     /// Where it stands.
     pub state: OrderState,
+    /// When it changed last, as far as that is said: news of an older state says nothing.
+    pub version: Timestamp,
     /// Its lines.
     pub lines: Vec<OrderLine>,
 }
@@ -62,12 +66,37 @@ impl Order {
     }
 }
 
+impl Demand {
+    /// Units of which the order takes more (+) or less (-) than what was taken for it; none when it is the same.
+    pub fn change_from(&self, taken: &[(UnitId, i64)]) -> Vec<(UnitId, i64)> {
+        let mut change: BTreeMap<UnitId, i64> = BTreeMap::new();
+        for (unit, quantity) in &self.lines {
+            let entry = change.entry(*unit).or_default();
+            *entry = entry.saturating_add(*quantity);
+        }
+        for (unit, quantity) in taken {
+            let entry = change.entry(*unit).or_default();
+            *entry = entry.saturating_sub(*quantity);
+        }
+        change.into_iter().filter(|(_, by)| *by != 0).collect()
+    }
+}
+
+#[test]
+fn an_edit_is_what_differs_from_what_was_taken() {
+    let [a, b, c] = [1, 2, 3].map(|n| UnitId(uuid::Uuid::from_u128(n)));
+    let demand = Demand { lines: vec![(a, 2), (b, 5)], unknown: Vec::new() };
+    assert!(demand.change_from(&[(b, 5), (a, 1), (a, 1)]).is_empty());
+    assert_eq!(demand.change_from(&[(a, 3), (c, 4)]), [(a, -1), (b, 5), (c, -4)]);
+}
+
 #[test]
 fn lines_are_summed_per_unit_and_unknown_ones_are_named() {
     let (a, b) = (UnitId(uuid::Uuid::from_u128(1)), UnitId(uuid::Uuid::from_u128(2)));
     let line = |item: &str, quantity| OrderLine { item: item.into(), sku: None, quantity };
     let lines = vec![line("a", 2), line("b", 1), line("x", 4), line("a", 3), line("b", 0), line("y", -1)];
-    let order = Order { id: "1".into(), name: "#1".into(), state: OrderState::Placed, lines };
+    let (state, version) = (OrderState::Placed, Timestamp::default());
+    let order = Order { id: "1".into(), name: "#1".into(), state, version, lines };
     let demand = order.demand(|item| match item {
         "a" => Some(a),
         "b" => Some(b),

@@ -1,20 +1,21 @@
 //! `/api/v1/integraciones`: connections to marketplaces.
 
 mod estado;
+mod mapeo;
 
 pub use estado::{list, show};
+pub use mapeo::{map, match_items, unmap};
 
 use super::super::{ApiError, Permission, Request, Response};
 use super::denied::{ask_error, not_done};
 use super::{Allowed, Api, wire};
-use crate::actors::channel::Msg;
+use crate::actors::channel::{Change, Msg};
 use crate::actors::channels::Asked;
-use crate::domain::channel::mapping::{Listed, MatchReport};
+use crate::domain::channel::guard::Guard;
 use crate::domain::channel::{ChannelKind, Connection, DriftPolicy, Mode, Policy};
 use crate::domain::decimal::Quantity;
-use crate::domain::ids::{ConnectionId, LocationId, TenantId, UnitId};
+use crate::domain::ids::{ConnectionId, LocationId, TenantId};
 use crate::ports::channel::Credentials;
-use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -23,9 +24,6 @@ use uuid::Uuid;
 
 /// Characters of a name, an account or a place at most.
 const LONGEST: usize = 200;
-
-/// Rows of each list of an automatic mapping at most; the counts are exact.
-const LISTED: usize = 500;
 
 #[derive(Deserialize)]
 struct NewBody<'a> {
@@ -46,6 +44,7 @@ struct NewBody<'a> {
     modo: Mode,
     #[serde(default)]
     ante_diferencias: DriftPolicy,
+    guardia: Option<Guard>,
 }
 
 #[derive(Serialize)]
@@ -65,6 +64,25 @@ fn text(value: &str, field: &'static str) -> Result<Arc<str>, ApiError> {
     Ok(value.into())
 }
 
+fn buffer(raw: Option<&RawValue>) -> Result<Option<Quantity>, ApiError> {
+    let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Ok(None) };
+    let buffer: Quantity = wire::decimal(raw, || "reserva".into())?;
+    if buffer < Quantity::ZERO {
+        return Err(ApiError::field("reserva", "fuera_de_rango", "No puede ser negativa"));
+    }
+    Ok(Some(buffer))
+}
+
+fn guard(guard: Guard) -> Result<Guard, ApiError> {
+    if guard.units == 0 {
+        return Err(ApiError::field("guardia.unidades", "fuera_de_rango", "Debe ser al menos 1"));
+    }
+    if guard.percent > 100 {
+        return Err(ApiError::field("guardia.porcentaje", "fuera_de_rango", "Debe estar entre 0 y 100"));
+    }
+    Ok(guard)
+}
+
 /// `POST /integraciones`: connects an account. Its credentials are kept sealed and are never shown again.
 pub async fn create(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
     let Allowed { tenant, .. } = api.allow(&request, Permission::TiendaUpdate)?;
@@ -73,13 +91,7 @@ pub async fn create(api: Arc<Api>, request: Request) -> Result<Response, ApiErro
         let known = ChannelKind::ALL.map(ChannelKind::as_str).join(", ");
         ApiError::field("canal", "opcion", format!("Debe ser uno de: {known}"))
     })?;
-    let buffer: Quantity = match body.reserva.filter(|raw| raw.get() != "null") {
-        Some(raw) => wire::decimal(raw, || "reserva".into())?,
-        None => Quantity::ZERO,
-    };
-    if buffer < Quantity::ZERO {
-        return Err(ApiError::field("reserva", "fuera_de_rango", "No puede ser negativa"));
-    }
+    let buffer = buffer(body.reserva)?.unwrap_or(Quantity::ZERO);
     if body.credenciales.access_token.is_empty() {
         return Err(ApiError::field("credenciales.access_token", "largo", "No puede estar vacío"));
     }
@@ -93,7 +105,12 @@ pub async fn create(api: Arc<Api>, request: Request) -> Result<Response, ApiErro
         account: text(&body.cuenta, "cuenta")?,
         place: place.map(|place| text(place, "ubicacion_externa")).transpose()?,
         sources: body.ubicaciones,
-        policy: Policy { buffer, mode: body.modo, drift: body.ante_diferencias },
+        policy: Policy {
+            buffer,
+            mode: body.modo,
+            drift: body.ante_diferencias,
+            guard: body.guardia.map(guard).transpose()?.unwrap_or_default(),
+        },
         paused: false,
         created_at: api.ops.clock.now(),
     };
@@ -157,6 +174,38 @@ async fn known_locations(api: &Api, tenant: TenantId, asked: &[LocationId]) -> R
         }
         None => Ok(()),
     }
+}
+
+#[derive(Deserialize)]
+struct ChangeBody<'a> {
+    #[serde(borrow)]
+    nombre: Option<Cow<'a, str>>,
+    ubicaciones: Option<Vec<LocationId>>,
+    #[serde(borrow)]
+    reserva: Option<&'a RawValue>,
+    modo: Option<Mode>,
+    ante_diferencias: Option<DriftPolicy>,
+    guardia: Option<Guard>,
+}
+
+/// `PATCH /integraciones/{id}`: other rules from now on; what is not said stays.
+pub async fn change(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
+    let Allowed { tenant, .. } = api.allow(&request, Permission::TiendaUpdate)?;
+    let body: ChangeBody<'_> = request.json()?;
+    if let Some(sources) = &body.ubicaciones {
+        known_locations(&api, tenant, sources).await?;
+    }
+    let change = Change {
+        name: body.nombre.map(|name| text(&name, "nombre")).transpose()?,
+        sources: body.ubicaciones,
+        buffer: buffer(body.reserva)?,
+        mode: body.modo,
+        drift: body.ante_diferencias,
+        guard: body.guardia.map(guard).transpose()?,
+    };
+    let message = |reply| Msg::Change(Box::new(change), reply);
+    named(api.channels.of(tenant, request.param("id")?, message).await)?;
+    Response::ok(&Said { mensaje: "Reglas cambiadas" })
 }
 
 /// `DELETE /integraciones/{id}`
@@ -229,82 +278,4 @@ pub async fn push_ours(api: Arc<Api>, request: Request) -> Result<Response, ApiE
     let Allowed { tenant, .. } = api.allow(&request, Permission::TiendaUpdate)?;
     let cantidad = named(api.channels.of(tenant, request.param("id")?, Msg::PushOurs).await)?;
     Response::ok(&Counted { cantidad, mensaje: "Se envían nuestras cantidades" })
-}
-
-#[derive(Deserialize)]
-struct MatchBody {
-    /// Take over what is certain.
-    #[serde(default)]
-    aplicar: bool,
-}
-
-#[derive(Serialize)]
-struct MatchAnswer<'a> {
-    aplicado: bool,
-    mapeadas: usize,
-    sin_item: usize,
-    sin_producto: usize,
-    ambiguas: usize,
-    detalle_sin_item: Vec<UnitAnswer<'a>>,
-    detalle_sin_producto: Vec<ItemAnswer<'a>>,
-    detalle_ambiguas: Vec<AmbiguousAnswer<'a>>,
-}
-
-#[derive(Serialize)]
-struct UnitAnswer<'a> {
-    producto_id: UnitId,
-    sku: &'a str,
-}
-
-#[derive(Serialize)]
-struct ItemAnswer<'a> {
-    item: &'a str,
-    sku: Option<&'a str>,
-    titulo: &'a str,
-}
-
-#[derive(Serialize)]
-struct AmbiguousAnswer<'a> {
-    #[serde(flatten)]
-    unidad: UnitAnswer<'a>,
-    items: Vec<ItemAnswer<'a>>,
-}
-
-fn item_answer(item: &Listed) -> ItemAnswer<'_> {
-    ItemAnswer { item: &item.item, sku: item.sku.as_deref(), titulo: &item.title }
-}
-
-/// `POST /integraciones/{id}/mapear`: finds by SKU which unit is which item; takes over what is certain if told to.
-pub async fn match_items(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
-    let Allowed { tenant, .. } = api.allow(&request, Permission::TiendaUpdate)?;
-    let MatchBody { aplicar } = request.json()?;
-    let matched = named(api.channels.match_items(tenant, request.param("id")?, aplicar).await)?;
-    let report: MatchReport = matched.map_err(|cause| {
-        ApiError::new(
-            StatusCode::BAD_GATEWAY,
-            "canal_no_responde",
-            "El canal no respondió lo que se esperaba",
-        )
-        .with_details(serde_json::json!({ "motivo": cause }))
-    })?;
-    let unit = |(id, sku): &'_ (UnitId, Arc<str>)| (*id, sku.clone());
-    let without: Vec<(UnitId, Arc<str>)> = report.unmatched_units.iter().take(LISTED).map(unit).collect();
-    Response::ok(&MatchAnswer {
-        aplicado: aplicar,
-        mapeadas: report.matched.len(),
-        sin_item: report.unmatched_units.len(),
-        sin_producto: report.unmatched_items.len(),
-        ambiguas: report.ambiguous.len(),
-        detalle_sin_item: without.iter().map(|(id, sku)| UnitAnswer { producto_id: *id, sku }).collect(),
-        detalle_sin_producto: report.unmatched_items.iter().take(LISTED).map(item_answer).collect(),
-        detalle_ambiguas: report
-            .ambiguous
-            .iter()
-            .take(LISTED)
-            .map(|(id, sku, items)| AmbiguousAnswer {
-                unidad: UnitAnswer { producto_id: *id, sku },
-                items: items.iter().map(item_answer).collect(),
-            })
-            .collect(),
-    })
 }

@@ -8,6 +8,7 @@ mod integraciones;
 mod legacy;
 mod ops;
 mod productos;
+mod salientes;
 mod starting;
 mod stock;
 mod ventas;
@@ -23,6 +24,7 @@ use super::{ApiError, Authenticator, Permission, Principal, Request, Response, R
 use crate::actors::channels::Channels;
 use crate::actors::legacy_poller::Pollers;
 use crate::actors::reservation::{Caller, Shards};
+use crate::actors::webhooks::Webhooks;
 use crate::domain::ids::TenantId;
 use cluster::{Place, Whose};
 use hyper::header::AUTHORIZATION;
@@ -35,6 +37,8 @@ pub struct Api {
     pub shards: Shards,
     /// The connections to marketplaces.
     pub channels: Channels,
+    /// The webhooks that go out.
+    pub webhooks: Webhooks,
     /// The pollers of old ERPs.
     pub pollers: Pollers,
     /// The other nodes, where there may be some.
@@ -91,7 +95,10 @@ pub fn routes(api: Arc<Api>) -> Routes {
         .post("/api/v1/integraciones/shopify/instalar", with(&api, integraciones::install))
         .get("/api/v1/integraciones/shopify/retorno", with(&api, integraciones::installed))
         .get("/api/v1/integraciones/{id}", with(&api, integraciones::show))
+        .patch("/api/v1/integraciones/{id}", with(&api, integraciones::change))
         .delete("/api/v1/integraciones/{id}", with(&api, integraciones::remove))
+        .put("/api/v1/integraciones/{id}/mapeo", with(&api, integraciones::map))
+        .delete("/api/v1/integraciones/{id}/mapeo/{producto_id}", with(&api, integraciones::unmap))
         .post("/api/v1/integraciones/{id}/probar", with(&api, integraciones::check))
         .post("/api/v1/integraciones/{id}/mapear", with(&api, integraciones::match_items))
         .post("/api/v1/integraciones/{id}/pausar", with(&api, integraciones::pause))
@@ -101,6 +108,14 @@ pub fn routes(api: Arc<Api>) -> Routes {
         .post("/api/v1/integraciones/{id}/corregir_diferencias", with(&api, integraciones::push_ours))
         .post("/api/v1/webhooks/meli", with(&api, webhooks::meli))
         .post("/api/v1/webhooks/shopify/{id}", with(&api, webhooks::shopify))
+        .get("/api/v1/webhooks/salientes", with(&api, salientes::list))
+        .post("/api/v1/webhooks/salientes", with(&api, salientes::create))
+        .delete("/api/v1/webhooks/salientes/{id}", with(&api, salientes::remove))
+        .post("/api/v1/webhooks/salientes/{id}/probar", with(&api, salientes::test))
+        .post("/api/v1/webhooks/salientes/{id}/pausar", with(&api, salientes::pause))
+        .post("/api/v1/webhooks/salientes/{id}/reanudar", with(&api, salientes::resume))
+        .get("/api/v1/webhooks/salientes/{id}/entregas", with(&api, salientes::log))
+        .post("/api/v1/webhooks/salientes/{id}/entregas/{entrega}/reenviar", with(&api, salientes::again))
         .post("/api/v1/cache/warmup", of_tenant(&api, Whose::Token, stock::warm_up))
         .post("/api/v1/sync/legacy", of_tenant(&api, Whose::Token, legacy::push))
         .get("/api/v1/sync/legacy", of_tenant(&api, Whose::Token, legacy::status))
@@ -114,7 +129,9 @@ pub fn routes(api: Arc<Api>) -> Routes {
         .get("/api/v1/admin/tiendas/{id}/existencias", of_tenant(&api, Whose::Path, admin::snapshot))
         .post("/api/v1/admin/tiendas/{id}/cache/warmup", of_tenant(&api, Whose::Path, admin::warm_up))
         .get("/api/v1/admin/descartados", with(&api, descartados::list))
+        .get("/api/v1/admin/descartados/{id}", with(&api, descartados::show))
         .post("/api/v1/admin/descartados/reprocesar", with(&api, descartados::replay))
+        .post("/api/v1/admin/descartados/borrar", with(&api, descartados::discard))
         .get("/api/v1/openapi.json", with(&api, ops::openapi))
         .get("/api/v1/health", with(&api, ops::health))
         .get("/api/v1/health/ready", with(&api, ops::ready))

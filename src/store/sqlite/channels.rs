@@ -1,27 +1,34 @@
 //! Connections to marketplaces in SQLite, in a file of their own: a batch of confirmed quantities is one transaction of
 //! one or two statements.
 
+mod hooks;
+mod letters;
+mod news;
+
 use crate::domain::channel::{ChannelKind, Connection};
-use crate::domain::ids::{ConnectionId, SaleId, TenantId, UnitId};
+use crate::domain::dead_letter::DeadLetter;
+use crate::domain::ids::{ConnectionId, TenantId, UnitId};
 use crate::domain::time::Timestamp;
 use crate::ports::PortError;
-use crate::ports::channel::{ChannelStore, Failure, Mapping, Notice, OrderRecord, Sealed, Stored};
+use crate::ports::channel::{
+    ChannelStore, Failure, GivenUp, Mapping, Notice, OrderRecord, Sealed, Settled, Stored,
+};
 use crate::sqlite::{self, port_error, rows::Rows};
 use futures_util::FutureExt as _;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{Decode, Row as _, Sqlite, Type};
 use std::path::{Path, PathBuf};
-use uuid::Uuid;
 
 /// Steps of the file's schema.
-pub const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "channels", include_str!("../../../migrations/channels/0001_channels.sql"))];
+pub const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "channels", include_str!("../../../migrations/channels/0001_channels.sql")),
+    (2, "given up", include_str!("../../../migrations/channels/0002_given_up.sql")),
+    (3, "hooks", include_str!("../../../migrations/channels/0003_hooks.sql")),
+    (4, "order versions", include_str!("../../../migrations/channels/0004_order_versions.sql")),
+];
 
 /// Connections to the file: one writes at a time, others read beside it.
 const POOL: u32 = 4;
-
-/// News that is kept for each connection, so that a second delivery is known.
-const KEPT_NOTICES: i64 = 50_000;
 
 /// The file.
 #[derive(Clone)]
@@ -78,22 +85,6 @@ fn read_connection(row: &SqliteRow) -> Result<(Connection, Sealed), PortError> {
         created_at: Timestamp::from_micros(get(row, 11)?),
     };
     Ok((connection, Sealed { key_id: get(row, 9)?, bytes: get(row, 10)? }))
-}
-
-fn read_notice(row: &SqliteRow) -> Result<Notice, PortError> {
-    let at = Timestamp::from_micros(get(row, 3)?);
-    Ok(Notice { id: get(row, 0)?, topic: get(row, 1)?, body: get(row, 2)?, at })
-}
-
-fn read_order(row: &SqliteRow) -> Result<OrderRecord, PortError> {
-    Ok(OrderRecord {
-        id: get(row, 0)?,
-        name: get(row, 1)?,
-        sale: get::<Option<Uuid>>(row, 2)?.map(SaleId),
-        state: get(row, 3)?,
-        remark: get(row, 4)?,
-        at: Timestamp::from_micros(get(row, 5)?),
-    })
 }
 
 impl ChannelStore for Channels {
@@ -187,6 +178,15 @@ impl ChannelStore for Channels {
         .boxed()
     }
 
+    fn unmap(&self, tenant: TenantId, connection: ConnectionId, unit: UnitId) -> Stored<'_, bool> {
+        async move {
+            let sql = "DELETE FROM mappings WHERE tenant_id = $1 AND connection_id = $2 AND unit_id = $3";
+            let query = sqlx::query(sql).bind(tenant.0).bind(connection.0).bind(unit.0);
+            Ok(query.execute(&self.pool).await.map_err(port_error)?.rows_affected() > 0)
+        }
+        .boxed()
+    }
+
     fn shown<'a>(
         &'a self,
         tenant: TenantId,
@@ -243,6 +243,15 @@ impl ChannelStore for Channels {
         .boxed()
     }
 
+    fn forget<'a>(
+        &'a self,
+        tenant: TenantId,
+        connection: ConnectionId,
+        units: &'a [UnitId],
+    ) -> Stored<'a, usize> {
+        self.forget_failures(tenant, connection, units).boxed()
+    }
+
     fn failures(&self, tenant: TenantId, connection: ConnectionId, limit: usize) -> Stored<'_, Vec<Failure>> {
         async move {
             let sql = "SELECT unit_id, code, cause, request, response, attempts, at FROM failures
@@ -271,75 +280,45 @@ impl ChannelStore for Channels {
         connection: ConnectionId,
         notice: &'a Notice,
     ) -> Stored<'a, bool> {
-        async move {
-            let sql = "INSERT INTO notices (tenant_id, connection_id, id, topic, body, at)
-                       VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant_id, connection_id, id) DO NOTHING";
-            let query = sqlx::query(sql)
-                .bind(tenant.0)
-                .bind(connection.0)
-                .bind(&notice.id)
-                .bind(&notice.topic)
-                .bind(&notice.body)
-                .bind(notice.at.micros());
-            let done = query.execute(&self.pool).await.map_err(port_error)?;
-            Ok(done.rows_affected() > 0)
-        }
-        .boxed()
+        self.take_in(tenant, connection, notice).boxed()
     }
 
     fn notices(&self, tenant: TenantId, connection: ConnectionId, limit: usize) -> Stored<'_, Vec<Notice>> {
-        async move {
-            let sql = "SELECT id, topic, body, at FROM notices
-                       WHERE tenant_id = $1 AND connection_id = $2 AND body IS NOT NULL ORDER BY at, id LIMIT $3";
-            let query = sqlx::query(sql).bind(tenant.0).bind(connection.0).bind(many(limit));
-            let rows = query.fetch_all(&self.pool).await.map_err(port_error)?;
-            rows.iter().map(read_notice).collect()
-        }
-        .boxed()
+        self.waiting_news(tenant, connection, limit).boxed()
     }
 
     fn done<'a>(
         &'a self,
         tenant: TenantId,
         connection: ConnectionId,
-        notice: &'a str,
-        order: Option<&'a OrderRecord>,
+        settled: &'a Settled,
     ) -> Stored<'a, ()> {
-        async move {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(port_error)?;
-            let clear =
-                "UPDATE notices SET body = NULL WHERE tenant_id = $1 AND connection_id = $2 AND id = $3";
-            let query = sqlx::query(clear).bind(tenant.0).bind(connection.0).bind(notice);
-            query.execute(&mut *transaction).await.map_err(port_error)?;
-            // What is older than the newest many is not delivered again.
-            let forget = "DELETE FROM notices WHERE tenant_id = $1 AND connection_id = $2 AND body IS NULL AND at < (
-                              SELECT min(at) FROM (SELECT at FROM notices WHERE tenant_id = $1 AND connection_id = $2
-                              ORDER BY at DESC LIMIT $3))";
-            if Uuid::now_v7().as_u64_pair().1.is_multiple_of(1_024) {
-                let query = sqlx::query(forget).bind(tenant.0).bind(connection.0).bind(KEPT_NOTICES);
-                query.execute(&mut *transaction).await.map_err(port_error)?;
-            }
-            if let Some(order) = order {
-                let sql =
-                    "INSERT INTO orders (tenant_id, connection_id, id, name, sale_id, state, remark, at)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-                     ON CONFLICT (tenant_id, connection_id, id) DO UPDATE SET name = excluded.name,
-                         sale_id = coalesce(excluded.sale_id, orders.sale_id), state = excluded.state,
-                         remark = excluded.remark, at = excluded.at";
-                let query = sqlx::query(sql)
-                    .bind(tenant.0)
-                    .bind(connection.0)
-                    .bind(&order.id)
-                    .bind(&order.name)
-                    .bind(order.sale.map(|sale| sale.0))
-                    .bind(&order.state)
-                    .bind(&order.remark)
-                    .bind(order.at.micros());
-                query.execute(&mut *transaction).await.map_err(port_error)?;
-            }
-            transaction.commit().await.map_err(port_error)
-        }
-        .boxed()
+        self.settle_news(tenant, connection, settled).boxed()
+    }
+
+    fn given_up(&self, tenant: TenantId, connection: ConnectionId, limit: usize) -> Stored<'_, Vec<GivenUp>> {
+        self.news_given_up(tenant, connection, limit).boxed()
+    }
+
+    fn revive<'a>(
+        &'a self,
+        tenant: TenantId,
+        connection: ConnectionId,
+        notice: Option<&'a str>,
+    ) -> Stored<'a, usize> {
+        self.revive_news(tenant, connection, notice).boxed()
+    }
+
+    fn bury<'a>(&'a self, tenant: TenantId, connection: ConnectionId, notice: &'a str) -> Stored<'a, bool> {
+        self.bury_news(tenant, connection, notice).boxed()
+    }
+
+    fn letters(&self, most: usize) -> Stored<'_, Vec<DeadLetter>> {
+        self.all_letters(most).boxed()
+    }
+
+    fn letter_count(&self) -> Stored<'_, usize> {
+        self.count_letters().boxed()
     }
 
     fn order<'a>(
@@ -348,13 +327,7 @@ impl ChannelStore for Channels {
         connection: ConnectionId,
         id: &'a str,
     ) -> Stored<'a, Option<OrderRecord>> {
-        async move {
-            let sql = "SELECT id, name, sale_id, state, remark, at FROM orders
-                       WHERE tenant_id = $1 AND connection_id = $2 AND id = $3";
-            let query = sqlx::query(sql).bind(tenant.0).bind(connection.0).bind(id);
-            query.fetch_optional(&self.pool).await.map_err(port_error)?.as_ref().map(read_order).transpose()
-        }
-        .boxed()
+        self.order_of(tenant, connection, id).boxed()
     }
 
     fn orders(
@@ -363,14 +336,7 @@ impl ChannelStore for Channels {
         connection: ConnectionId,
         limit: usize,
     ) -> Stored<'_, Vec<OrderRecord>> {
-        async move {
-            let sql = "SELECT id, name, sale_id, state, remark, at FROM orders
-                       WHERE tenant_id = $1 AND connection_id = $2 ORDER BY remark = '', at DESC, id LIMIT $3";
-            let query = sqlx::query(sql).bind(tenant.0).bind(connection.0).bind(many(limit));
-            let rows = query.fetch_all(&self.pool).await.map_err(port_error)?;
-            rows.iter().map(read_order).collect()
-        }
-        .boxed()
+        self.orders_of(tenant, connection, limit).boxed()
     }
 }
 

@@ -3,6 +3,8 @@
 use super::*;
 use crate::domain::channel::Policy;
 use crate::domain::ids::LocationId;
+use crate::domain::ids::SaleId;
+use uuid::Uuid;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_micros(second * 1_000_000)
@@ -127,17 +129,97 @@ async fn news_is_taken_in_once_and_done_once() {
         sale: Some(SaleId(Uuid::now_v7())),
         state: "vendido".into(),
         remark: String::new(),
+        version: at(0),
         at: at(4),
     };
-    channels.done(one.tenant, one.id, "a", Some(&order)).await.unwrap();
+    channels.done(one.tenant, one.id, &settled("a", &order)).await.unwrap();
     assert!(!channels.receive(one.tenant, one.id, &notice("a", 9)).await.unwrap());
     // A later word about the order keeps its sale.
     let cancelled = OrderRecord { sale: None, state: "cancelado".into(), at: at(5), ..order.clone() };
-    channels.done(one.tenant, one.id, "b", Some(&cancelled)).await.unwrap();
+    channels.done(one.tenant, one.id, &settled("b", &cancelled)).await.unwrap();
     order.state = "cancelado".into();
     order.at = at(5);
     assert_eq!(channels.order(one.tenant, one.id, "77").await.unwrap(), Some(order.clone()));
     assert_eq!(channels.orders(one.tenant, one.id, 9).await.unwrap(), [order]);
     assert_eq!(channels.order(one.tenant, one.id, "78").await.unwrap(), None);
     assert!(channels.notices(one.tenant, one.id, 9).await.unwrap().is_empty());
+}
+
+fn settled(notice: &str, order: &OrderRecord) -> Settled {
+    Settled { notice: notice.into(), order: Some(order.clone()), ..Settled::default() }
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_listed_revived_and_forgotten_with_its_order() {
+    let (_dir, channels) = file().await;
+    let one = connection(TenantId(Uuid::now_v7()), "a");
+    channels.save(&one, Some(&sealed(1))).await.unwrap();
+    let (tenant, id) = (one.tenant, one.id);
+    let receive = async |notice: &str, second| {
+        let body = notice.as_bytes().to_vec();
+        let notice = Notice { id: notice.into(), topic: "orders/create".into(), body, at: at(second) };
+        channels.receive(tenant, id, &notice).await.unwrap()
+    };
+    let give_up = async |notice: &str, order: Option<&str>, second| {
+        let given_up = GivenUp {
+            notice: notice.into(),
+            topic: "orders/create".into(),
+            order: order.map(str::to_owned),
+            code: "sin_stock".into(),
+            cause: "falta".into(),
+            response: "r".into(),
+            at: at(second),
+        };
+        let settled = Settled { notice: notice.into(), given_up: Some(given_up), ..Settled::default() };
+        channels.done(tenant, id, &settled).await.unwrap();
+    };
+    for (second, notice) in (1..).zip(["a/1", "b", "c"]) {
+        assert!(receive(notice, second).await);
+        give_up(notice, Some(notice).filter(|notice| *notice != "c"), second).await;
+    }
+    let unit = UnitId(Uuid::now_v7());
+    let failure = Failure {
+        unit,
+        code: "GONE".into(),
+        cause: "no está".into(),
+        request: "q".into(),
+        response: "r".into(),
+        attempts: 3,
+        at: at(2),
+    };
+    channels.fail(tenant, id, &[failure]).await.unwrap();
+    let letters = channels.letters(9).await.unwrap();
+    let ids: Vec<_> = letters.iter().map(|letter| letter.id.clone()).collect();
+    let notice = |notice: &str| format!("aviso/{id}/{notice}");
+    assert_eq!((ids[0].clone(), ids[3].clone()), (notice("a/1"), notice("c")));
+    assert!(ids.contains(&notice("b")) && ids.contains(&format!("envio/{id}/{unit}")));
+    assert_eq!((channels.letters(2).await.unwrap().len(), channels.letter_count().await.unwrap()), (2, 4));
+    let first = &letters[0];
+    assert_eq!((first.payload.as_slice(), first.cause.as_str()), (b"a/1".as_slice(), "sin_stock: falta"));
+    assert_eq!((first.group.as_str(), first.tenant.clone()), ("queue.sync.shopify", tenant.to_string()));
+    // Taken up twice at once it is given up once, and still there.
+    give_up("b", Some("b"), 9).await;
+    assert_eq!(channels.letter_count().await.unwrap(), 4);
+    // Told again it is still known; revived it waits as it came.
+    assert!(!receive("a/1", 9).await && channels.notices(tenant, id, 9).await.unwrap().is_empty());
+    assert_eq!(channels.revive(tenant, id, Some("a/1")).await.unwrap(), 1);
+    assert_eq!(channels.notices(tenant, id, 9).await.unwrap()[0].body, b"a/1");
+    // Whatever becomes of its order ends what was given up about it.
+    let order = OrderRecord {
+        id: "b".into(),
+        name: "#b".into(),
+        sale: None,
+        state: "cancelado".into(),
+        remark: String::new(),
+        version: at(0),
+        at: at(5),
+    };
+    channels.done(tenant, id, &settled("a/1", &order)).await.unwrap();
+    assert_eq!(channels.given_up(tenant, id, 9).await.unwrap()[0].notice, "c");
+    assert_eq!(channels.forget(tenant, id, &[unit, UnitId(Uuid::now_v7())]).await.unwrap(), 1);
+    assert!(!channels.bury(tenant, id, "b").await.unwrap() && channels.bury(tenant, id, "c").await.unwrap());
+    assert_eq!(
+        (channels.letter_count().await.unwrap(), channels.revive(tenant, id, None).await.unwrap()),
+        (0, 0)
+    );
 }

@@ -86,6 +86,7 @@ struct StatusAnswer<'a> {
     integracion: ConnectionAnswer<'a>,
     unidades: Vec<RowAnswer<'a>>,
     descartadas: Vec<FailureAnswer<'a>>,
+    avisos_descartados: Vec<GivenUpAnswer<'a>>,
     pedidos: Vec<OrderAnswer<'a>>,
     detalle_diferencias: Vec<DriftAnswer>,
 }
@@ -108,6 +109,16 @@ struct FailureAnswer<'a> {
     pedido: &'a str,
     respuesta: &'a str,
     intentos: u32,
+    fecha: Timestamp,
+}
+
+#[derive(Serialize)]
+struct GivenUpAnswer<'a> {
+    aviso: &'a str,
+    tema: &'a str,
+    pedido: Option<&'a str>,
+    codigo: &'a str,
+    causa: &'a str,
     fecha: Timestamp,
 }
 
@@ -164,6 +175,18 @@ pub async fn show(api: Arc<Api>, request: Request) -> Result<Response, ApiError>
                 respuesta: &failure.response,
                 intentos: failure.attempts,
                 fecha: failure.at,
+            })
+            .collect(),
+        avisos_descartados: status
+            .given_up
+            .iter()
+            .map(|given_up| GivenUpAnswer {
+                aviso: &given_up.notice,
+                tema: &given_up.topic,
+                pedido: given_up.order.as_deref(),
+                codigo: &given_up.code,
+                causa: &given_up.cause,
+                fecha: given_up.at,
             })
             .collect(),
         pedidos: status

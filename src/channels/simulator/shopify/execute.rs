@@ -1,11 +1,7 @@
-//! What a GraphQL call does: validated, paid for, carried out, cut to what was selected.
+//! What a GraphQL call does: read, paid for, carried out, cut to what was selected.
 
-use super::{PLACE, State};
-use apollo_compiler::executable::{Selection, SelectionSet};
-use apollo_compiler::request::coerce_variable_values;
-use apollo_compiler::response::JsonMap;
-use apollo_compiler::validation::Valid;
-use apollo_compiler::{ExecutableDocument, Schema};
+use super::documents::Asked;
+use super::{PLACE, Shop};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -31,44 +27,32 @@ const REASONS: &[&str] = &[
     "shrinkage",
 ];
 
-pub fn run(state: &mut State, schema: &Valid<Schema>, body: &[u8]) -> Value {
+pub fn run(state: &mut Shop, body: &[u8]) -> Value {
     let asked: Value = serde_json::from_slice(body).unwrap_or_default();
-    let violate = |state: &mut State, why: String| state.counts.violations.push(why);
-    let document = match ExecutableDocument::parse_and_validate(
-        schema,
-        asked["query"].as_str().unwrap_or_default(),
-        "query.graphql",
-    ) {
-        Ok(document) => document,
-        Err(error) => {
-            violate(state, format!("invalid document: {}", error.errors));
-            return json!({ "errors": [{ "message": error.errors.to_string(), "extensions": { "code": "undefinedField" } }] });
+    let variables = &asked["variables"];
+    let read = state.documents.read(asked["query"].as_str().unwrap_or_default(), variables);
+    let Asked { is_mutation, fields, cut } = match read {
+        Ok(read) => read,
+        Err((why, answer)) => {
+            state.counts.violations.push(why);
+            return answer;
         }
     };
-    let operation = document.operations.iter().next().unwrap();
-    let variables: JsonMap = serde_json::from_value(asked["variables"].clone()).unwrap_or_default();
-    if coerce_variable_values(schema, operation, &variables).is_err() {
-        violate(state, format!("invalid variables: {}", asked["variables"]));
-        let code = json!({ "code": "INVALID_VARIABLE", "problems": [] });
-        return json!({ "errors": [{ "message": "Variable $input was provided invalid value", "extensions": code }] });
-    }
-    let variables = &asked["variables"];
-    let Some(Selection::Field(field)) = operation.selection_set.selections.first() else {
+    let Some(field) = fields.first() else {
         return json!({ "errors": [{ "message": "nothing selected", "extensions": { "code": "BAD_REQUEST" } }] });
     };
     let name = field.name.as_str();
-    let is_mutation = operation.is_mutation();
     // Objects cost one, a mutation ten.
     let requested = match name {
         _ if is_mutation => 12,
         "nodes" => 2 + 3 * variables["ids"].as_array().map_or(0, Vec::len) as u64,
-        "inventoryItems" => 103,
+        "inventoryItems" | "webhookSubscriptions" => 103,
         _ => 2,
     };
     refill(state);
     if requested * 1_000 > state.points {
         state.counts.throttled += 1;
-        violate(state, format!("overdrew the bucket: {requested} of {} / 1000", state.points));
+        state.counts.violations.push(format!("overdrew the bucket: {requested} of {} / 1000", state.points));
         let error = json!({ "message": "Throttled", "extensions": { "code": "THROTTLED",
             "documentation": "https://shopify.dev/api/usage/rate-limits" } });
         return json!({ "errors": [error], "extensions": cost(state, requested, None) });
@@ -80,34 +64,38 @@ pub fn run(state: &mut State, schema: &Valid<Schema>, body: &[u8]) -> Value {
     }
     if is_mutation {
         state.counts.mutations += 1;
-        let idempotent = field.directives.get("idempotent").is_some();
-        let result = mutate(state, name, idempotent, variables);
+        let result = match name {
+            "webhookSubscriptionCreate" => Ok(subscribe(state, variables)),
+            _ => mutate(state, name, field.idempotent, variables),
+        };
         state.points -= requested * 1_000;
         return match result {
             Err(message) => {
-                violate(state, message.clone());
+                state.counts.violations.push(message.clone());
                 let code =
                     if message.contains("@idempotent") { "BAD_REQUEST" } else { "INVALID_FIELD_ARGUMENTS" };
                 json!({ "errors": [{ "message": message, "extensions": { "code": code }, "path": [name] }],
                     "data": { name: null }, "extensions": cost(state, requested, Some(requested)) })
             }
-            Ok(payload) => json!({ "data": { name: select(&payload, &field.selection_set) },
+            Ok(payload) => json!({ "data": { name: cut(field, &payload) },
                 "extensions": cost(state, requested, Some(requested)) }),
         };
     }
     let mut data = Map::new();
-    for selection in &operation.selection_set.selections {
-        let Selection::Field(field) = selection else { continue };
-        let value = query(state, field.name.as_str(), variables);
-        data.insert(field.response_key().to_string(), select(&value, &field.selection_set));
+    for field in &fields {
+        data.insert(field.name.clone(), cut(field, &query(state, &field.name, variables)));
     }
     // Less than what was asked for: the difference stays.
-    let actual = if name == "inventoryItems" { 3 + state.items.len().min(100) as u64 } else { requested };
+    let actual = match name {
+        "inventoryItems" => 3 + state.items.len().min(100) as u64,
+        "webhookSubscriptions" => 3 + state.subscriptions.len() as u64,
+        _ => requested,
+    };
     state.points -= actual * 1_000;
     json!({ "data": data, "extensions": cost(state, requested, Some(actual)) })
 }
 
-fn refill(state: &mut State) {
+fn refill(state: &mut Shop) {
     let now = Instant::now();
     // Points a second are thousandths a millisecond; what is left of a millisecond counts the next time.
     let passed = (now - state.points_as_of).as_millis() as u64;
@@ -115,44 +103,24 @@ fn refill(state: &mut State) {
     state.points_as_of += Duration::from_millis(passed);
 }
 
-fn cost(state: &State, requested: u64, actual: Option<u64>) -> Value {
+fn cost(state: &Shop, requested: u64, actual: Option<u64>) -> Value {
     json!({ "cost": { "requestedQueryCost": requested, "actualQueryCost": actual,
         "throttleStatus": { "maximumAvailable": state.max, "currentlyAvailable": state.points / 1_000,
             "restoreRate": state.restore } } })
 }
 
-/// What was selected of a value, as a server gives it.
-fn select(value: &Value, set: &SelectionSet) -> Value {
-    match value {
-        Value::Array(items) => items.iter().map(|item| select(item, set)).collect(),
-        Value::Object(fields) if !set.selections.is_empty() => {
-            let mut chosen = Map::new();
-            choose(fields, set, &mut chosen);
-            Value::Object(chosen)
-        }
-        other => other.clone(),
+fn subscribe(state: &mut Shop, variables: &Value) -> Value {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (topic, uri) = (text(&variables["topic"]), text(&variables["uri"]));
+    if !uri.starts_with("https://") {
+        let error = json!({ "field": ["webhookSubscription", "uri"], "message": "Address is not valid" });
+        return json!({ "webhookSubscription": null, "userErrors": [error] });
     }
+    state.subscriptions.push((topic, uri));
+    json!({ "webhookSubscription": { "id": "gid://shopify/WebhookSubscription/1" }, "userErrors": [] })
 }
 
-fn choose(fields: &Map<String, Value>, set: &SelectionSet, chosen: &mut Map<String, Value>) {
-    for selection in &set.selections {
-        match selection {
-            Selection::Field(field) => {
-                let value = fields.get(field.name.as_str()).unwrap_or(&Value::Null);
-                chosen.insert(field.response_key().to_string(), select(value, &field.selection_set));
-            }
-            Selection::InlineFragment(inline) => {
-                let wanted = inline.type_condition.as_ref().map(|name| name.as_str());
-                if wanted.is_none() || wanted == fields.get("__typename").and_then(Value::as_str) {
-                    choose(fields, &inline.selection_set, chosen);
-                }
-            }
-            Selection::FragmentSpread(_) => {}
-        }
-    }
-}
-
-fn query(state: &State, name: &str, variables: &Value) -> Value {
+fn query(state: &Shop, name: &str, variables: &Value) -> Value {
     match name {
         "shop" => json!({ "id": "gid://shopify/Shop/1", "name": "Simulada" }),
         "location" if variables["place"] == PLACE => json!({ "id": PLACE, "name": "Centro" }),
@@ -171,11 +139,15 @@ fn query(state: &State, name: &str, variables: &Value) -> Value {
             let end = page.last().map(|(id, _)| (*id).clone());
             json!({ "nodes": nodes, "pageInfo": { "hasNextPage": behind.count() > 100, "endCursor": end } })
         }
+        "webhookSubscriptions" => {
+            let node = |(topic, uri): &(String, String)| json!({ "topic": topic, "uri": uri });
+            json!({ "nodes": state.subscriptions.iter().map(node).collect::<Vec<_>>() })
+        }
         _ => Value::Null,
     }
 }
 
-fn node(state: &State, id: &str, place: Option<&str>) -> Value {
+fn node(state: &Shop, id: &str, place: Option<&str>) -> Value {
     if let Some(number) = id.strip_prefix("gid://shopify/ProductVariant/") {
         let item = format!("gid://shopify/InventoryItem/{number}");
         return match state.items.contains_key(&item) {
@@ -190,7 +162,7 @@ fn node(state: &State, id: &str, place: Option<&str>) -> Value {
 }
 
 /// The payload, or the message of a run-time error.
-fn mutate(state: &mut State, name: &str, idempotent: bool, variables: &Value) -> Result<Value, String> {
+fn mutate(state: &mut Shop, name: &str, idempotent: bool, variables: &Value) -> Result<Value, String> {
     let relative = name == "inventoryAdjustQuantities";
     let (list, input) = (if relative { "changes" } else { "quantities" }, &variables["input"]);
     if !idempotent {
@@ -263,11 +235,12 @@ fn mutate(state: &mut State, name: &str, idempotent: bool, variables: &Value) ->
     }
     let mut changes = 0;
     for line in &lines {
-        let item = state.items.get_mut(line["inventoryItemId"].as_str().unwrap()).unwrap();
+        let id = line["inventoryItemId"].as_str().unwrap_or_default();
+        let Some(item) = state.items.get_mut(id) else { continue };
         let before = item.available;
         item.available = match relative {
-            true => before + line["delta"].as_i64().unwrap(),
-            false => line["quantity"].as_i64().unwrap(),
+            true => before + line["delta"].as_i64().unwrap_or_default(),
+            false => line["quantity"].as_i64().unwrap_or(before),
         };
         changes += u64::from(item.available != before);
         let (sku, shows) = (item.sku.clone().unwrap_or_default(), item.available);

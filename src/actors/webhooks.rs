@@ -1,0 +1,351 @@
+//! Webhooks: tells tenants' own systems, and whoever runs the installation, what they want to know.
+//!
+//! Owns the reading end of a consumer group on the bus. What an event is worth telling is kept, one row for each
+//! receiver, before the event is confirmed; from then on it is sent until it arrives, in order, one at a time for each
+//! receiver. A message that its receiver refuses is given up and becomes a dead letter; a receiver that stays away is
+//! paused, and everything waits for it.
+//!
+//! | | |
+//! |---|---|
+//! | mailbox | [`CAPACITY`] asks |
+//! | restart | with back-off, without end: goes on behind the last confirmed event; what was under way is sent again under the same id |
+//! | messages in | from the edge ([`Webhooks`]), its own |
+//! | messages out | none |
+
+mod handle;
+mod letters;
+mod messages;
+mod sending;
+#[cfg(test)]
+mod tests;
+
+pub use handle::{Asked, Webhooks};
+pub use letters::MessageLetters;
+pub use messages::{Msg, NotDone, Ports, Settings};
+
+use super::kit::{Behaviour, Cx, Fault};
+use crate::domain::hook::{Hook, Message, News, Secret};
+use crate::domain::ids::{ConnectionId, HookId, TenantId};
+use crate::ports::bus::{Delivery, EventFeed};
+use crate::ports::channel::{Credentials, Sealed, Vault};
+use crate::ports::{Open, PortError};
+use metrics::Counter;
+use serde_json::json;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Asks that it may have open at once.
+pub const CAPACITY: usize = 256;
+
+/// Events taken from the bus at once.
+const BATCH: usize = 4_096;
+
+/// Between two looks at the bus: what happens meanwhile is kept in one transaction.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// How often every receiver is looked after, whether or not anything was heard.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often dead letters are counted.
+const COUNT: Duration = Duration::from_secs(10);
+
+/// Receivers that are sent to at once.
+const AT_ONCE: usize = 32;
+
+/// Receivers of one tenant at most.
+const MOST: usize = 10;
+
+/// The alarm about dead letters.
+const DEPTH: &str = "dead_letters";
+
+struct Known {
+    hook: Hook,
+    secret: Secret,
+    /// Somebody is sending to it.
+    busy: bool,
+    /// It may have something to send.
+    has_work: bool,
+    not_before: Option<tokio::time::Instant>,
+}
+
+/// The state.
+pub struct WebhookSender {
+    ports: Ports,
+    settings: Settings,
+    feed: Option<Open<Box<dyn EventFeed>>>,
+    hooks: HashMap<HookId, Known>,
+    sent: Counter,
+    failed: Counter,
+    events: u64,
+}
+
+/// A secret is sealed the way credentials are, for the receiver's id.
+fn seal(vault: &dyn Vault, hook: HookId, secret: &Secret) -> Result<Sealed, PortError> {
+    let credentials = Credentials { client_secret: Some(secret.reveal()), ..Credentials::default() };
+    vault.seal(ConnectionId(hook.0), &credentials)
+}
+
+fn unseal(vault: &dyn Vault, hook: HookId, sealed: &Sealed) -> Result<Secret, PortError> {
+    let opened = vault.open(ConnectionId(hook.0), sealed)?.client_secret.unwrap_or_default();
+    Secret::parse(&opened).ok_or_else(|| PortError::Permanent("what was sealed is no secret".into()))
+}
+
+impl WebhookSender {
+    /// Listens to the bus where there is a group for it.
+    pub fn new(ports: Ports, settings: Settings, feed: Option<Open<Box<dyn EventFeed>>>) -> Self {
+        let (sent, failed) =
+            (metrics::counter!("blend_webhook_sent_total"), metrics::counter!("blend_webhook_failed_total"));
+        Self { ports, settings, feed, hooks: HashMap::new(), sent, failed, events: 0 }
+    }
+
+    async fn load(&mut self) -> Result<(), Fault> {
+        self.hooks.clear();
+        for (hook, sealed) in self.ports.store.hooks().await? {
+            if (hook.tenant, hook.id) == Hook::OPERATOR {
+                continue;
+            }
+            match unseal(&*self.ports.vault, hook.id, &sealed) {
+                Ok(secret) => {
+                    if self.ports.vault.is_outdated(&sealed) {
+                        let sealed = seal(&*self.ports.vault, hook.id, &secret)?;
+                        self.ports.store.save_hook(&hook, Some(&sealed)).await?;
+                    }
+                    self.know(hook, secret);
+                }
+                Err(error) => {
+                    tracing::error!(hook = %hook.id, tenant = %hook.tenant, %error, "a webhook's secret cannot be opened: nothing is sent to it");
+                }
+            }
+        }
+        let (tenant, id) = Hook::OPERATOR;
+        match self.settings.operator.clone() {
+            Some((url, secret)) => {
+                let hook = Hook {
+                    id,
+                    tenant,
+                    url,
+                    news: vec![News::DeadLetters],
+                    paused: None,
+                    failing_since: None,
+                    lost: 0,
+                    created_at: self.ports.clock.now(),
+                };
+                // Its secret is in the settings, and stays there.
+                let unsealed = Sealed { key_id: String::new(), bytes: Vec::new() };
+                self.ports.store.save_hook(&hook, Some(&unsealed)).await?;
+                self.know(hook, secret);
+            }
+            None => self.ports.store.remove_hook(tenant, id).await?,
+        }
+        Ok(())
+    }
+
+    fn know(&mut self, hook: Hook, secret: Secret) {
+        self.hooks.insert(hook.id, Known { hook, secret, busy: false, has_work: true, not_before: None });
+    }
+
+    fn of(&self, tenant: TenantId, id: HookId) -> Result<&Known, NotDone> {
+        self.hooks.get(&id).filter(|known| known.hook.tenant == tenant).ok_or(NotDone::Unknown)
+    }
+
+    /// Waits for events beside the mailbox.
+    fn listen(mut feed: Box<dyn EventFeed>, cx: &mut Cx<Self>) {
+        let draining = cx.until_shutdown();
+        let fetch = async move {
+            let fetched = tokio::select! {
+                biased;
+                fetched = feed.next(BATCH) => fetched,
+                () = draining => Ok(Vec::new()),
+            };
+            (feed, fetched)
+        };
+        cx.pipe(fetch, |(feed, fetched)| Msg::Fetched(feed, fetched));
+    }
+
+    /// Keeps what is worth telling, for everybody who wants it.
+    async fn keep(&mut self, deliveries: &[Delivery]) -> Result<(), PortError> {
+        let mut messages = Vec::new();
+        for Delivery { event, .. } in deliveries {
+            let wants = |news: News| {
+                let mut hooks = self.hooks.values();
+                hooks.any(|known| known.hook.tenant == event.tenant && known.hook.news.contains(&news))
+            };
+            if self.hooks.values().any(|known| known.hook.tenant == event.tenant) {
+                messages.extend(Message::of(event).into_iter().filter(|message| wants(message.news)));
+            }
+        }
+        if !messages.is_empty() {
+            self.ports.store.tell(&messages).await?;
+            let told =
+                |known: &&mut Known| messages.iter().any(|message| message.tenant == known.hook.tenant);
+            self.hooks.values_mut().filter(told).for_each(|known| known.has_work = true);
+        }
+        Ok(())
+    }
+
+    async fn create(&mut self, hook: Hook, secret: Secret) -> Result<(), NotDone> {
+        if self.hooks.values().filter(|known| known.hook.tenant == hook.tenant).count() >= MOST {
+            return Err(NotDone::TooMany);
+        }
+        self.ports.sender.check(&hook.url).map_err(NotDone::BadUrl)?;
+        if let Some(news) = hook.news.iter().find(|news| news.is_of_bus() && self.feed.is_none()) {
+            let why = format!("{} is not heard of over this bus", news.as_str());
+            return Err(NotDone::Port(PortError::Permanent(why)));
+        }
+        let sealed = seal(&*self.ports.vault, hook.id, &secret)?;
+        self.ports.store.save_hook(&hook, Some(&sealed)).await?;
+        tracing::info!(hook = %hook.id, tenant = %hook.tenant, "a webhook was added");
+        self.know(hook, secret);
+        Ok(())
+    }
+
+    async fn list(&self, tenant: TenantId) -> Result<Vec<(Hook, u64)>, NotDone> {
+        // What was lost is counted at rest.
+        let mut all = Vec::new();
+        for (hook, _) in self.ports.store.hooks().await? {
+            if hook.tenant == tenant && hook.id != Hook::OPERATOR.1 {
+                let waiting = self.ports.store.waiting(hook.id).await?;
+                all.push((hook, waiting));
+            }
+        }
+        Ok(all)
+    }
+
+    async fn remove(&mut self, tenant: TenantId, id: HookId) -> Result<(), NotDone> {
+        self.of(tenant, id)?;
+        self.ports.store.remove_hook(tenant, id).await?;
+        self.hooks.remove(&id);
+        Ok(())
+    }
+
+    async fn pause(&mut self, tenant: TenantId, id: HookId, paused: bool) -> Result<(), NotDone> {
+        let mut hook = self.of(tenant, id)?.hook.clone();
+        hook.paused = paused.then(|| "a pedido".into());
+        hook.failing_since = None;
+        self.ports.store.save_hook(&hook, None).await?;
+        if let Some(known) = self.hooks.get_mut(&id) {
+            (known.hook, known.has_work, known.not_before) = (hook, true, None);
+        }
+        Ok(())
+    }
+
+    async fn test(&mut self, tenant: TenantId, id: HookId) -> Result<(), NotDone> {
+        let hook = self.of(tenant, id)?.hook.clone();
+        if let Some(message) = Message::test(tenant, self.ports.clock.now()) {
+            self.ports.store.tell_one(&hook, &message).await?;
+        }
+        self.wake(id);
+        Ok(())
+    }
+
+    fn wake(&mut self, id: HookId) {
+        if let Some(known) = self.hooks.get_mut(&id) {
+            (known.has_work, known.not_before) = (true, None);
+        }
+    }
+
+    /// One alarm for each time that the limit is passed.
+    async fn counted(&mut self, depth: usize) -> Result<(), PortError> {
+        let limit = self.settings.most_letters;
+        if depth <= limit {
+            return self.ports.store.clear(DEPTH).await;
+        }
+        let (tenant, id) = Hook::OPERATOR;
+        if let Some(message) = Message::of_depth(tenant, depth, limit, self.ports.clock.now())
+            && self.ports.store.raise(DEPTH, &message).await?
+        {
+            tracing::error!(depth, limit, "there are more dead letters than there should be: `blend dlq ls`");
+            self.wake(id);
+        }
+        Ok(())
+    }
+}
+
+impl Behaviour for WebhookSender {
+    const KIND: &'static str = "webhooks";
+    type Msg = Msg;
+
+    async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        self.load().await?;
+        if let Some(open) = &self.feed {
+            Self::listen(open().await?, cx);
+        }
+        cx.notify(Msg::Look);
+        cx.notify(Msg::Count);
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
+        match msg {
+            Msg::Listen(feed) => Self::listen(feed, cx),
+            Msg::Fetched(mut feed, fetched) => {
+                let deliveries = fetched?;
+                self.keep(&deliveries).await?;
+                self.events += deliveries.len() as u64;
+                feed.done(&deliveries).await?;
+                if !cx.shutting_down() {
+                    cx.notify_after(GATHER, Msg::Listen(feed));
+                }
+                self.send_all(cx);
+            }
+            Msg::Look => {
+                self.hooks.values_mut().for_each(|known| known.has_work = true);
+                self.send_all(cx);
+                cx.notify_after(LOOK, Msg::Look);
+            }
+            Msg::Count => {
+                let (letters, most) = (self.ports.dead_letters.clone(), self.settings.most_letters);
+                cx.pipe(async move { letters.depth(most.saturating_add(1)).await }, Msg::Counted);
+            }
+            Msg::Counted(counted) => {
+                match counted {
+                    Ok(depth) => self.counted(depth).await?,
+                    Err(error) => tracing::debug!(%error, "dead letters cannot be counted now"),
+                }
+                self.send_all(cx);
+                cx.notify_after(COUNT, Msg::Count);
+            }
+            Msg::Ran(ran) => {
+                self.ran(ran).await?;
+                self.send_all(cx);
+            }
+            Msg::Create(hook, secret, reply) => reply.send(self.create(*hook, secret).await),
+            Msg::List(tenant, reply) => reply.send(self.list(tenant).await),
+            Msg::Remove(tenant, id, reply) => reply.send(self.remove(tenant, id).await),
+            Msg::Pause(tenant, id, paused, reply) => {
+                reply.send(self.pause(tenant, id, paused).await);
+                self.send_all(cx);
+            }
+            Msg::Test(tenant, id, reply) => {
+                reply.send(self.test(tenant, id).await);
+                self.send_all(cx);
+            }
+            Msg::Log { tenant, hook, before, limit, reply } => {
+                let log = match self.of(tenant, hook) {
+                    Ok(_) => self.ports.store.log(tenant, hook, before, limit).await.map_err(NotDone::from),
+                    Err(error) => Err(error),
+                };
+                reply.send(log);
+            }
+            Msg::Again(tenant, id, position, reply) => {
+                let again = match self.of(tenant, id) {
+                    Ok(_) => self.ports.store.send_again(id, position).await.map_err(NotDone::from),
+                    Err(error) => Err(error),
+                };
+                reply.send(again);
+                self.wake(id);
+                self.send_all(cx);
+            }
+        }
+        Ok(())
+    }
+
+    fn observe(&self) -> serde_json::Value {
+        let count = |is_so: fn(&Known) -> bool| self.hooks.values().filter(|known| is_so(known)).count();
+        json!({
+            "hooks": self.hooks.len(), "busy": count(|known| known.busy),
+            "paused": count(|known| known.hook.paused.is_some()),
+            "failing": count(|known| known.hook.failing_since.is_some()), "events": self.events,
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! What the webhooks work with, what they are asked, and why something was not done.
+
+use super::MOST;
+use super::sending::Ran;
+use crate::actors::kit::Reply;
+use crate::domain::hook::{Hook, Patience, Secret};
+use crate::domain::ids::{HookId, TenantId};
+use crate::ports::PortError;
+use crate::ports::bus::{Delivery, EventFeed};
+use crate::ports::channel::Vault;
+use crate::ports::clock::SharedClock;
+use crate::ports::dead_letters::DeadLetters;
+use crate::ports::hooks::{HookSender, HookStore, Logged};
+use std::sync::Arc;
+
+/// Why something was not done.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NotDone {
+    /// There is no such receiver of the tenant's.
+    #[error("the webhook does not exist")]
+    Unknown,
+    /// The tenant has as many as it may have.
+    #[error("a tenant has at most {MOST} webhooks")]
+    TooMany,
+    /// The address may not be called.
+    #[error("url {0}")]
+    BadUrl(String),
+    /// Something below could not be reached, or is not set up.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// What it works with.
+#[derive(Clone)]
+pub struct Ports {
+    /// What must outlive the process.
+    pub store: Arc<dyn HookStore>,
+    /// Keeps secrets.
+    pub vault: Arc<dyn Vault>,
+    /// Sends.
+    pub sender: Arc<dyn HookSender>,
+    /// What was given up, all of it.
+    pub dead_letters: Arc<dyn DeadLetters>,
+    /// Time.
+    pub clock: SharedClock,
+}
+
+/// How it does it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long it goes on.
+    pub patience: Patience,
+    /// Where whoever runs the installation wants alarms, and what they are signed with.
+    pub operator: Option<(Arc<str>, Secret)>,
+    /// More dead letters than this raise an alarm.
+    pub most_letters: usize,
+}
+
+/// What it is asked.
+pub enum Msg {
+    /// The bus is to be listened to.
+    Listen(Box<dyn EventFeed>),
+    /// The bus had something.
+    Fetched(Box<dyn EventFeed>, Result<Vec<Delivery>, PortError>),
+    /// Every receiver is to be looked after.
+    Look,
+    /// Dead letters are to be counted.
+    Count,
+    /// They were.
+    Counted(Result<usize, PortError>),
+    /// Sending to a receiver came to an end, for now.
+    Ran(Ran),
+    /// Somebody wants to be told.
+    Create(Box<Hook>, Secret, Reply<Result<(), NotDone>>),
+    /// The tenant's receivers, each with how much waits for it.
+    List(TenantId, Reply<Result<Vec<(Hook, u64)>, NotDone>>),
+    /// Forget a receiver.
+    Remove(TenantId, HookId, Reply<Result<(), NotDone>>),
+    /// Stop or go on.
+    Pause(TenantId, HookId, bool, Reply<Result<(), NotDone>>),
+    /// Send it something to see.
+    Test(TenantId, HookId, Reply<Result<(), NotDone>>),
+    /// What was told it, before a position.
+    Log {
+        tenant: TenantId,
+        hook: HookId,
+        before: Option<i64>,
+        limit: usize,
+        reply: Reply<Result<Vec<Logged>, NotDone>>,
+    },
+    /// Send a message again.
+    Again(TenantId, HookId, i64, Reply<Result<bool, NotDone>>),
+}
