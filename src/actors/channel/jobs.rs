@@ -134,6 +134,9 @@ impl<K: Kind> Channel<K> {
         let Some(mut market) = self.market.take() else { return };
         self.counts.calls += 1;
         self.metrics.calls.increment(1);
+        if let Job::News(notice) = &job {
+            self.in_hand = Some(notice.id.clone());
+        }
         let items: Vec<String> = match &job {
             Job::Read { units, .. } => {
                 units.iter().take(READ).filter_map(|unit| self.board.item(*unit).map(str::to_owned)).collect()
@@ -220,7 +223,8 @@ impl<K: Kind> Channel<K> {
             return;
         }
         self.news_due = notices.len() == NEWS;
-        self.jobs.extend(notices.into_iter().map(Job::News));
+        let others = notices.into_iter().filter(|notice| Some(&notice.id) != self.in_hand.as_ref());
+        self.jobs.extend(others.map(Job::News));
         self.work(cx);
     }
 

@@ -175,6 +175,8 @@ pub struct Channel<K> {
     news_due: bool,
     /// What became of a notice is being found out and kept; the next one waits, for it may be about the same order.
     taking: bool,
+    /// The notice that is being read or taken in: it is still at rest, and not to be taken up twice.
+    in_hand: Option<String>,
     counts: Counts,
     metrics: Metrics,
     kind: PhantomData<K>,
@@ -207,6 +209,7 @@ impl<K: Kind> Channel<K> {
             delays: AGAIN.delays(),
             news_due: false,
             taking: false,
+            in_hand: None,
             counts: Counts::default(),
             metrics: Metrics {
                 pushed: count("blend_channel_pushed_total"),
@@ -297,7 +300,7 @@ impl<K: Kind> Behaviour for Channel<K> {
             Msg::Taken(taken) => self.taken(taken, cx).await?,
             Msg::Kept(kept) => {
                 kept?;
-                self.taking = false;
+                (self.taking, self.in_hand) = (false, None);
                 self.look_for_news(cx);
                 self.work(cx);
             }

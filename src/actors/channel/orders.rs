@@ -91,7 +91,7 @@ impl<K: Kind> Channel<K> {
             }
             // The notice is still at rest: it comes again.
             Err(error) => {
-                self.taking = false;
+                (self.taking, self.in_hand) = (false, None);
                 tracing::warn!(%error, connection = %self.connection.id, "an order cannot be taken in now");
                 cx.notify_after(self.delays.next_delay(), super::Msg::News);
             }
@@ -131,6 +131,7 @@ impl<K: Kind> Channel<K> {
 
     /// A notice that nobody can read.
     pub(super) async fn give_up_notice(&mut self, notice: &Notice, refused: &Refused) -> Result<(), Fault> {
+        self.in_hand = None;
         tracing::error!(connection = %self.connection.id, notice = notice.id, topic = notice.topic,
             cause = refused.cause, "a notice cannot be read and was given up");
         let given_up = GivenUp {

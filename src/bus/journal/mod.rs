@@ -97,8 +97,20 @@ impl Shared {
         }
         let sql = "SELECT position FROM positions WHERE consumer_group = $1";
         let found: Option<i64> =
-            sqlx::query_scalar(sql).bind(group).fetch_optional(connection).await.map_err(port_error)?;
-        let position = found.map_or_else(|| self.last(), i64::unsigned_abs);
+            sqlx::query_scalar(sql).bind(group).fetch_optional(&mut *connection).await.map_err(port_error)?;
+        let position = match found {
+            Some(position) => position.unsigned_abs(),
+            None => {
+                // Written down before anything is handed out: who dies before the first upkeep goes on from here, and not
+                // from whatever is the end by then.
+                let position = self.last();
+                let sql = "INSERT INTO positions (consumer_group, position) VALUES ($1, $2)
+                           ON CONFLICT (consumer_group) DO NOTHING";
+                let query = sqlx::query(sql).bind(group).bind(number(position));
+                query.execute(connection).await.map_err(port_error)?;
+                position
+            }
+        };
         self.confirm(group, position);
         Ok(position)
     }

@@ -40,7 +40,8 @@ impl Default for Budget {
         Self {
             // Short of the limit, and in small bursts: minutes are not counted from where ours begin.
             product_stock: limiter(Quota::per_minute(number(90)).allow_burst(number(5))),
-            writing: limiter(Quota::per_second(number(4))),
+            // A burst counts towards the second that it begins: two and four are less than seven.
+            writing: limiter(Quota::per_second(number(4)).allow_burst(number(2))),
             reading: limiter(Quota::per_second(number(20))),
             clock: DefaultClock::default(),
         }

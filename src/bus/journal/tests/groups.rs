@@ -22,6 +22,24 @@ async fn what_was_not_confirmed_comes_again_and_what_was_does_not() {
 }
 
 #[tokio::test]
+async fn a_new_group_begins_at_the_end_and_stays_there_whoever_dies() {
+    let home = Home::new();
+    let mut shop = Shop::new(1);
+    let events = sales(&mut shop, 5);
+    {
+        let journal = home.open().await;
+        let mut log = log(&journal).await;
+        log.append(&events[..2]).await.unwrap();
+        // Joined, and nothing written down by the upkeep before everything ends.
+        drop((journal.feed("queue.webhooks"))().await.unwrap());
+        log.append(&events[2..]).await.unwrap();
+    }
+    let journal = home.open().await;
+    let mut feed = (journal.feed("queue.webhooks"))().await.unwrap();
+    assert_eq!(take(&mut feed, 3).await, events[2..]);
+}
+
+#[tokio::test]
 async fn a_gap_among_the_confirmed_holds_the_position_back() {
     let home = Home::new();
     let journal = home.open().await;

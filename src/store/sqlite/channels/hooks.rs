@@ -19,17 +19,25 @@ const MOST_WAITING: i64 = 100_000;
 /// Messages that arrived and are kept for the log, each receiver.
 const LOGGED: i64 = 1_000;
 
-/// Whoever wants a message, of those that have room.
-async fn receivers(
-    transaction: &mut SqliteConnection,
-    tenant: TenantId,
-) -> Result<Vec<(HookId, Vec<News>, i64)>, PortError> {
-    let sql = "SELECT id, news, (SELECT count(*) FROM (SELECT 1 FROM hook_messages m
+/// Somebody who may be told.
+struct Receiver {
+    hook: HookId,
+    news: Vec<News>,
+    /// What happened before is none of its business.
+    since: i64,
+    waiting: i64,
+}
+
+async fn receivers(transaction: &mut SqliteConnection, tenant: TenantId) -> Result<Vec<Receiver>, PortError> {
+    let sql = "SELECT id, news, created_at, (SELECT count(*) FROM (SELECT 1 FROM hook_messages m
                    WHERE m.hook_id = hooks.id AND m.state = 'pendiente' LIMIT $2))
                FROM hooks WHERE tenant_id = $1";
     let query = sqlx::query(sql).bind(tenant.0).bind(MOST_WAITING);
     let rows = query.fetch_all(transaction).await.map_err(port_error)?;
-    let receiver = |row| Ok((HookId(get(row, 0)?), read_news(get(row, 1)?)?, get(row, 2)?));
+    let receiver = |row| {
+        let (hook, news) = (HookId(get(row, 0)?), read_news(get(row, 1)?)?);
+        Ok(Receiver { hook, news, since: get(row, 2)?, waiting: get(row, 3)? })
+    };
     rows.iter().map(receiver).collect()
 }
 
@@ -48,9 +56,10 @@ pub(super) async fn tell(
     }
     let mut told = 0;
     for (tenant, messages) in of {
-        for (hook, news, mut waiting) in receivers(transaction, tenant).await? {
+        for Receiver { hook, news, since, mut waiting } in receivers(transaction, tenant).await? {
             let mut lost = 0_i64;
-            for message in messages.iter().filter(|message| news.contains(&message.news)) {
+            let wanted = |message: &&&Message| news.contains(&message.news) && message.at.micros() >= since;
+            for message in messages.iter().filter(wanted) {
                 if waiting >= MOST_WAITING {
                     lost += 1;
                 } else if insert(transaction, tenant, hook, message).await? {
