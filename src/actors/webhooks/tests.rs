@@ -209,6 +209,10 @@ fn what_is_sold_is_told_signed_and_once() {
         let other = street.sell(1).await;
         until(|| street.told().len() == 4).await;
         assert!(street.told()[2].ends_with(&other.id.to_string()));
+        // What came back is written down a moment later.
+        while street.status().await.1 > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         let log = street.webhooks.log(street.tenant(), id, None, 9).await.unwrap().unwrap();
         assert_eq!((log.len(), log[0].status, log[0].response.as_str()), (4, Some(200), "seen"));
     });
