@@ -7,6 +7,7 @@ pub mod doctor;
 mod fleet;
 pub mod legacy;
 mod letters;
+mod marketplaces;
 mod outboxes;
 mod serve;
 mod task;
@@ -17,12 +18,10 @@ mod webhooks;
 
 pub use serve::{Serving, authenticator, serve};
 
-use crate::actors::channel;
-use crate::actors::channels::{self, ChannelManager, Channels};
+use crate::actors::channels::{self, Channels};
 use crate::actors::journal_writer::JournalWriter;
 use crate::actors::kit::{
-    Drain, Handle, Place, Registry, RootFailure, ShutdownReport, Spec, Strategy, Supervisor, Watchdog,
-    shutdown,
+    Drain, Handle, Registry, RootFailure, ShutdownReport, Strategy, Supervisor, Watchdog, shutdown,
 };
 use crate::actors::ledger_writer::LedgerWriter;
 use crate::actors::legacy_poller::Pollers;
@@ -31,7 +30,6 @@ use crate::actors::reservation::{Shards, Unbooked};
 use crate::actors::webhooks::{MessageLetters, Webhooks};
 use crate::bus::journal::Journal;
 use crate::bus::rabbitmq::RabbitBus;
-use crate::channels::vault::Keyring;
 use crate::config::Config;
 use crate::domain::ids::NodeId;
 use crate::ports::bus::LEDGER_GROUP;
@@ -41,7 +39,7 @@ use crate::ports::ledger::LedgerReader;
 use crate::resilience::circuit_breaker::{BreakerPolicy, CircuitBreaker};
 use crate::store::guarded::GuardedReader;
 use crate::store::sqlite;
-use adapters::{Adapters, Bus, Ledger, installer, marketplaces};
+use adapters::{Adapters, Bus, Ledger};
 use anyhow::{Context as _, bail};
 use data_dir::DataDir;
 use fleet::Fleet;
@@ -148,7 +146,7 @@ impl Engine {
         };
         let channels_supervisor = root.child("marketplaces", Strategy::OneForOne, GRANTS);
         let channels =
-            start_channels(config, &channels_supervisor, &shards, &channel_store, clock.clone(), &bus)?;
+            marketplaces::start(config, &channels_supervisor, &shards, &channel_store, clock.clone(), &bus)?;
         let store = Arc::new(channel_store.clone());
         let dead_letters: Arc<dyn DeadLetters> = Arc::new(AllLetters {
             bus: bus.dead_letters(),
@@ -348,39 +346,6 @@ async fn divided(council: &Council, serves: bool) -> anyhow::Result<()> {
         }
         view.changed().await.context("the nodes are not followed any more")?;
     }
-}
-
-/// Channels live on a thread of their own: no till waits while a marketplace's answer is taken apart.
-fn start_channels(
-    config: &Config,
-    supervisor: &Supervisor,
-    shards: &Shards,
-    store: &sqlite::channels::Channels,
-    clock: SharedClock,
-    bus: &Bus,
-) -> anyhow::Result<Channels> {
-    let settings = &config.channels;
-    let ports = channel::Ports {
-        store: Arc::new(store.clone()),
-        vault: Arc::new(Keyring::parse(settings.keys.reveal())?),
-        open: marketplaces(config)?,
-        shards: shards.clone(),
-        clock,
-    };
-    let feeds = bus.channel_feeds();
-    // Who hears of nothing compares often.
-    let sweep = if feeds.is_empty() { 1 } else { settings.sweep_secs };
-    let pace = channel::Pace {
-        window: Duration::from_millis(settings.window_ms),
-        sweep: Duration::from_secs(sweep),
-        reconcile: Duration::from_secs(settings.reconcile_secs),
-    };
-    let below = supervisor.clone();
-    let installer = installer(config)?;
-    let spec = Spec::new("channels", channels::CAPACITY).restart(channels::POLICY);
-    Ok(Channels::new(supervisor.start(spec, Place::OwnThread, move || {
-        ChannelManager::new(ports.clone(), pace, feeds.clone(), installer.clone(), below.clone())
-    })))
 }
 
 fn watchdogs(config: &Config, registry: &Registry) -> anyhow::Result<Vec<Watchdog>> {
