@@ -3,10 +3,13 @@
 //! Owns the list of connections and the reading ends of their consumer groups on the bus. Each connection is an actor
 //! of its own below it, so that one marketplace's trouble is nobody else's.
 //!
+//! It knows every connection of the installation, and looks after those whose tenant's shard is here, once it has the
+//! claim on each (`looking.rs`).
+//!
 //! | | |
 //! |---|---|
 //! | mailbox | [`CAPACITY`] asks |
-//! | restart | with back-off, without end: ends the channels there are, starts those at rest, and goes on behind the last confirmed event |
+//! | restart | with back-off, without end: ends the channels there are, starts those that are its to look after, and goes on behind the last confirmed event |
 //! | messages in | from the edge ([`Channels`]), its own |
 //! | messages out | movements to the channels, as feedback: a batch of the bus is at most [`BATCH`] events and is merged per unit |
 //!
@@ -16,13 +19,15 @@
 mod handle;
 mod installing;
 mod letters;
+mod looking;
+mod notices;
 
 pub use handle::{Asked, Channels};
 pub use letters::Letters;
 
 use super::channel::{self, ForMeli, ForShopify, MeliActor, Msg as ChannelMsg, Pace, Ports, ShopifyActor};
 use super::kit::{Answer, Behaviour, Cx, Fault, Handle, Place, Reply, RestartPolicy, Spec, Supervisor};
-use crate::domain::channel::{ChannelKind, Connection, Refused, signature};
+use crate::domain::channel::{ChannelKind, Connection, Refused};
 use crate::domain::event::{Body, Event};
 use crate::domain::ids::{ConnectionId, TenantId, UnitId};
 use crate::ports::bus::{Delivery, EventFeed};
@@ -33,6 +38,7 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Asks that it may have open at once.
 pub const CAPACITY: usize = 256;
@@ -42,6 +48,9 @@ pub const BATCH: usize = 4_096;
 
 /// A message of a channel may take this long: it waits for its own file only.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Between two looks at which connections are to be looked after here: well within the life of a claim.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Connections of one tenant at most.
 const MOST: usize = 50;
@@ -66,6 +75,9 @@ pub enum NotDone {
     /// The account is connected already.
     #[error("this account and place are connected already")]
     Taken,
+    /// It is on its way to this node, or from it: nothing was done.
+    #[error("nobody looks after the connection for the moment")]
+    OnItsWay,
     /// Nobody was sent there who could come back like this.
     #[error("the state is unknown, used, or too old")]
     Stranger,
@@ -82,6 +94,8 @@ pub enum NotDone {
 
 /// What it is asked.
 pub enum Msg {
+    /// Time to see what there is to look after.
+    Look,
     /// The bus had something for a kind.
     Fetched(ChannelKind, Box<dyn EventFeed>, Result<Vec<Delivery>, PortError>),
     /// Connect.
@@ -97,7 +111,7 @@ pub enum Msg {
     /// The tenant's connections.
     List(TenantId, Reply<Vec<Connection>>),
     /// Somebody's way to a connection's own actor.
-    Find(TenantId, ConnectionId, Reply<Option<Way>>),
+    Find(TenantId, ConnectionId, Reply<Result<Way, NotDone>>),
     /// The installation's way to a connection's own actor, whosever it is.
     FindAny(ConnectionId, Reply<Option<Way>>),
     /// News of an account at MercadoLibre, by an app; says whether it is new.
@@ -136,10 +150,12 @@ impl Way {
     }
 }
 
-struct Connected {
+/// A connection at rest.
+struct Known {
     connection: Connection,
     sealed: Sealed,
-    way: Way,
+    /// To its actor, while it is looked after here.
+    way: Option<Way>,
 }
 
 /// Opens the reading ends of each kind's group on the bus; none where the bus has no such groups.
@@ -151,7 +167,10 @@ pub struct ChannelManager {
     pace: Pace,
     feeds: Feeds,
     supervisor: Supervisor,
-    connected: HashMap<ConnectionId, Connected>,
+    known: HashMap<ConnectionId, Known>,
+    /// When they were read, and which shards were here before that.
+    read_at: Option<Instant>,
+    here: Vec<bool>,
     installer: Arc<dyn Installer>,
     away: Away,
     events: u64,
@@ -166,30 +185,45 @@ impl ChannelManager {
         installer: Arc<dyn Installer>,
         supervisor: Supervisor,
     ) -> Self {
-        let (connected, away) = (HashMap::new(), Away::default());
-        Self { ports, pace, feeds, supervisor, connected, installer, away, events: 0 }
+        let (known, away) = (HashMap::new(), Away::default());
+        Self {
+            ports,
+            pace,
+            feeds,
+            supervisor,
+            known,
+            read_at: None,
+            here: Vec::new(),
+            installer,
+            away,
+            events: 0,
+        }
     }
 
     /// A connection's actor, on this thread.
-    fn start(&mut self, connection: Connection, sealed: Sealed) {
-        let name = format!("{}-{}", connection.kind, connection.id);
-        let spec = Spec::new(name, channel::CAPACITY).restart(POLICY).limit(LIMIT);
+    fn start(&self, connection: &Connection) -> Way {
+        let spec = Spec::new(name_of(connection), channel::CAPACITY).restart(POLICY).limit(LIMIT);
         let (ports, pace, opened) = (self.ports.clone(), self.pace, connection.clone());
-        let way = match connection.kind {
+        match connection.kind {
             ChannelKind::Shopify => Way::Shopify(self.supervisor.start(spec, Place::Here, move || {
                 channel::Channel::<ForShopify>::new(ports.clone(), opened.clone(), pace)
             })),
             ChannelKind::Meli => Way::Meli(self.supervisor.start(spec, Place::Here, move || {
                 channel::Channel::<ForMeli>::new(ports.clone(), opened.clone(), pace)
             })),
-        };
-        self.connected.insert(connection.id, Connected { connection, sealed, way });
+        }
     }
 }
 
+/// What a connection's actor is called.
+fn name_of(connection: &Connection) -> String {
+    format!("{}-{}", connection.kind, connection.id)
+}
+
 impl ChannelManager {
-    fn of(&self, tenant: TenantId, id: ConnectionId) -> Option<&Connected> {
-        self.connected.get(&id).filter(|connected| connected.connection.tenant == tenant)
+    /// A connection of the tenant's, wherever it is looked after.
+    fn of(&self, tenant: TenantId, id: ConnectionId) -> Option<&Known> {
+        self.known.get(&id).filter(|known| known.connection.tenant == tenant)
     }
 
     async fn create(
@@ -197,36 +231,46 @@ impl ChannelManager {
         connection: Connection,
         credentials: &Credentials,
     ) -> Result<ConnectionId, NotDone> {
-        let mine = |other: &&Connected| other.connection.tenant == connection.tenant;
-        if self.connected.values().filter(mine).count() >= MOST {
+        self.read_if_old().await?;
+        if !self.ports.shards.is_here(connection.tenant) {
+            return Err(NotDone::OnItsWay);
+        }
+        let mine = |other: &&Known| other.connection.tenant == connection.tenant;
+        if self.known.values().filter(mine).count() >= MOST {
             return Err(NotDone::TooMany);
         }
-        let is_same = |other: &Connected| {
+        let is_same = |other: &Known| {
             let other = &other.connection;
             (other.kind, &other.account, &other.place)
                 == (connection.kind, &connection.account, &connection.place)
         };
-        if self.connected.values().any(is_same) {
+        if self.known.values().any(is_same) {
             return Err(NotDone::Taken);
         }
         // What cannot be opened is not kept.
         let refused = |error: PortError| NotDone::Refused(error.to_string());
         (self.ports.open)(&connection, credentials.clone()).map_err(refused)?;
         let sealed = self.ports.vault.seal(connection.id, credentials).map_err(refused)?;
-        self.ports.store.save(&connection, Some(&sealed)).await?;
         let id = connection.id;
-        tracing::info!(connection = %id, tenant = %connection.tenant, channel = %connection.kind, "connected");
-        self.start(connection, sealed);
+        self.add(connection, sealed).await?;
         Ok(id)
     }
 
     async fn remove(&mut self, tenant: TenantId, id: ConnectionId) -> Result<(), NotDone> {
-        let connected = self.of(tenant, id).ok_or(NotDone::Unknown)?;
-        let name = format!("{}-{id}", connected.connection.kind);
-        self.supervisor.stop_child(&name).await;
+        self.find(tenant, id).await?;
+        self.end(id).await;
         self.ports.store.remove(tenant, id).await?;
-        self.connected.remove(&id);
+        self.known.remove(&id);
         Ok(())
+    }
+
+    /// The way to a connection's actor.
+    async fn find(&mut self, tenant: TenantId, id: ConnectionId) -> Result<Way, NotDone> {
+        if self.of(tenant, id).is_none() {
+            self.read_if_old().await?;
+        }
+        let known = self.of(tenant, id).ok_or(NotDone::Unknown)?;
+        known.way.clone().ok_or(NotDone::OnItsWay)
     }
 
     /// Waits for events beside the mailbox.
@@ -245,7 +289,11 @@ impl ChannelManager {
 
     /// Tells each channel of a kind what moved in its shop.
     fn spread(&self, kind: ChannelKind, deliveries: &[Delivery]) {
-        if !self.connected.values().any(|connected| connected.connection.kind == kind) {
+        let of_kind = || {
+            let known = self.known.values().filter(move |known| known.connection.kind == kind);
+            known.filter_map(|known| Some((known.connection.tenant, known.way.as_ref()?)))
+        };
+        if of_kind().next().is_none() {
             return;
         }
         let mut moved: HashMap<TenantId, (HashMap<UnitId, bool>, u64)> = HashMap::new();
@@ -262,47 +310,13 @@ impl ChannelManager {
             }
             *newest = (*newest).max(event.sequence);
         }
-        let of_kind = self.connected.values().filter(|connected| connected.connection.kind == kind);
-        for connected in of_kind {
-            let Some((units, sequence)) = moved.get(&connected.connection.tenant) else { continue };
+        for (tenant, way) in of_kind() {
+            let Some((units, sequence)) = moved.get(&tenant) else { continue };
             if !units.is_empty() {
                 let units = units.iter().map(|(unit, sold)| (*unit, *sold)).collect();
-                connected.way.tell(ChannelMsg::Moved { units, sequence: *sequence });
+                way.tell(ChannelMsg::Moved { units, sequence: *sequence });
             }
         }
-    }
-
-    /// A hint about an account, which is believed as far as its app is the connection's: the channel asks for itself.
-    async fn hinted(&mut self, account: &str, app: &str, notice: &Notice) -> Result<bool, NotDone> {
-        let is_it = |other: &&Connected| {
-            other.connection.kind == ChannelKind::Meli && &*other.connection.account == account
-        };
-        let Some(connected) = self.connected.values().find(is_it) else { return Ok(false) };
-        let Connection { id, tenant, .. } = connected.connection;
-        let credentials = self.ports.vault.open(id, &connected.sealed)?;
-        if credentials.client_id.as_deref() != Some(app) {
-            return Err(NotDone::Unsigned);
-        }
-        let is_new = self.ports.store.receive(tenant, id, notice).await?;
-        if is_new {
-            connected.way.tell(ChannelMsg::News);
-        }
-        Ok(is_new)
-    }
-
-    /// Believes what is signed with the connection's own secret, keeps it, and wakes the channel.
-    async fn signed(&mut self, id: ConnectionId, signature: &str, notice: &Notice) -> Result<bool, NotDone> {
-        let connected = self.connected.get(&id).ok_or(NotDone::Unknown)?;
-        let credentials = self.ports.vault.open(id, &connected.sealed)?;
-        let secret = credentials.client_secret.unwrap_or_default();
-        if secret.is_empty() || !signature::is_shopifys(&secret, &notice.body, signature) {
-            return Err(NotDone::Unsigned);
-        }
-        let is_new = self.ports.store.receive(connected.connection.tenant, id, notice).await?;
-        if is_new {
-            connected.way.tell(ChannelMsg::News);
-        }
-        Ok(is_new)
     }
 }
 
@@ -311,12 +325,14 @@ impl Behaviour for ChannelManager {
     type Msg = Msg;
 
     async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
-        let connections = self.ports.store.connections().await?;
-        for (connection, sealed) in connections {
+        self.read().await?;
+        let names: Vec<String> = self.known.values().map(|known| name_of(&known.connection)).collect();
+        for name in names {
             // Of an earlier life of this actor.
-            self.supervisor.stop_child(&format!("{}-{}", connection.kind, connection.id)).await;
-            self.start(connection, sealed);
+            self.supervisor.stop_child(&name).await;
         }
+        self.divide().await?;
+        cx.notify_after(LOOK, Msg::Look);
         for (kind, open) in &self.feeds {
             Self::fetch(*kind, open().await?, cx);
         }
@@ -325,6 +341,10 @@ impl Behaviour for ChannelManager {
 
     async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
         match msg {
+            Msg::Look => {
+                self.look().await;
+                cx.notify_after(LOOK, Msg::Look);
+            }
             Msg::Fetched(kind, mut feed, fetched) => {
                 let deliveries = fetched?;
                 self.spread(kind, &deliveries);
@@ -344,16 +364,14 @@ impl Behaviour for ChannelManager {
             }
             Msg::Remove(tenant, id, reply) => reply.send(self.remove(tenant, id).await),
             Msg::List(tenant, reply) => {
-                let mine = self.connected.values().filter(|connected| connected.connection.tenant == tenant);
-                let mut mine: Vec<Connection> = mine.map(|connected| connected.connection.clone()).collect();
+                let mine = self.known.values().filter(|known| known.connection.tenant == tenant);
+                let mut mine: Vec<Connection> = mine.map(|known| known.connection.clone()).collect();
                 mine.sort_by_key(|connection| connection.id);
                 reply.send(mine);
             }
-            Msg::Find(tenant, id, reply) => {
-                reply.send(self.of(tenant, id).map(|connected| connected.way.clone()));
-            }
+            Msg::Find(tenant, id, reply) => reply.send(self.find(tenant, id).await),
             Msg::FindAny(id, reply) => {
-                reply.send(self.connected.get(&id).map(|connected| connected.way.clone()));
+                reply.send(self.known.get(&id).and_then(|known| known.way.clone()));
             }
             Msg::Hinted { account, app, notice, reply } => {
                 reply.send(self.hinted(&account, &app, &notice).await);
@@ -366,6 +384,9 @@ impl Behaviour for ChannelManager {
     }
 
     fn observe(&self) -> serde_json::Value {
-        json!({ "connections": self.connected.len(), "groups": self.feeds.len(), "events": self.events })
+        let here = self.known.values().filter(|known| known.way.is_some()).count();
+        json!({
+            "connections": self.known.len(), "here": here, "groups": self.feeds.len(), "events": self.events,
+        })
     }
 }

@@ -5,6 +5,9 @@
 //! receiver. A message that its receiver refuses is given up and becomes a dead letter; a receiver that stays away is
 //! paused, and everything waits for it.
 //!
+//! It knows every receiver of the installation, and sends to those whose tenant's shard is here, once it has the claim on
+//! each (`looking.rs`).
+//!
 //! | | |
 //! |---|---|
 //! | mailbox | [`CAPACITY`] asks |
@@ -14,6 +17,7 @@
 
 mod handle;
 mod letters;
+mod looking;
 mod messages;
 mod sending;
 #[cfg(test)]
@@ -21,7 +25,7 @@ mod tests;
 
 pub use handle::{Asked, Webhooks};
 pub use letters::MessageLetters;
-pub use messages::{Msg, NotDone, Ports, Settings};
+pub use messages::{Here, Msg, NotDone, Ports, Settings};
 
 use super::kit::{Behaviour, Cx, Fault};
 use crate::domain::hook::{Hook, Message, News, Secret};
@@ -61,6 +65,10 @@ const DEPTH: &str = "dead_letters";
 struct Known {
     hook: Hook,
     secret: Secret,
+    /// The claim is this process's.
+    held: bool,
+    /// Its secret is sealed with an older key.
+    outdated: bool,
     /// Somebody is sending to it.
     busy: bool,
     /// It may have something to send.
@@ -74,9 +82,25 @@ pub struct WebhookSender {
     settings: Settings,
     feed: Option<Open<Box<dyn EventFeed>>>,
     hooks: HashMap<HookId, Known>,
+    /// When they were read, and which shards were here before that.
+    read_at: Option<tokio::time::Instant>,
+    here: Vec<bool>,
+    /// Whether the installation's own receiver was seen to.
+    operator_done: bool,
     sent: Counter,
     failed: Counter,
     events: u64,
+}
+
+/// Nothing was done.
+fn on_its_way() -> NotDone {
+    NotDone::Port(PortError::Transient("nobody sends to the webhook for the moment".into()))
+}
+
+impl Known {
+    fn new(hook: Hook, secret: Secret, held: bool) -> Self {
+        Self { hook, secret, held, outdated: false, busy: false, has_work: true, not_before: None }
+    }
 }
 
 /// A secret is sealed the way credentials are, for the receiver's id.
@@ -95,56 +119,25 @@ impl WebhookSender {
     pub fn new(ports: Ports, settings: Settings, feed: Option<Open<Box<dyn EventFeed>>>) -> Self {
         let (sent, failed) =
             (metrics::counter!("blend_webhook_sent_total"), metrics::counter!("blend_webhook_failed_total"));
-        Self { ports, settings, feed, hooks: HashMap::new(), sent, failed, events: 0 }
-    }
-
-    async fn load(&mut self) -> Result<(), Fault> {
-        self.hooks.clear();
-        for (hook, sealed) in self.ports.store.hooks().await? {
-            if (hook.tenant, hook.id) == Hook::OPERATOR {
-                continue;
-            }
-            match unseal(&*self.ports.vault, hook.id, &sealed) {
-                Ok(secret) => {
-                    if self.ports.vault.is_outdated(&sealed) {
-                        let sealed = seal(&*self.ports.vault, hook.id, &secret)?;
-                        self.ports.store.save_hook(&hook, Some(&sealed)).await?;
-                    }
-                    self.know(hook, secret);
-                }
-                Err(error) => {
-                    tracing::error!(hook = %hook.id, tenant = %hook.tenant, %error, "a webhook's secret cannot be opened: nothing is sent to it");
-                }
-            }
+        Self {
+            ports,
+            settings,
+            feed,
+            hooks: HashMap::new(),
+            read_at: None,
+            here: Vec::new(),
+            operator_done: false,
+            sent,
+            failed,
+            events: 0,
         }
-        let (tenant, id) = Hook::OPERATOR;
-        match self.settings.operator.clone() {
-            Some((url, secret)) => {
-                let hook = Hook {
-                    id,
-                    tenant,
-                    url,
-                    news: vec![News::DeadLetters],
-                    paused: None,
-                    failing_since: None,
-                    lost: 0,
-                    created_at: self.ports.clock.now(),
-                };
-                // Its secret is in the settings, and stays there.
-                let unsealed = Sealed { key_id: String::new(), bytes: Vec::new() };
-                self.ports.store.save_hook(&hook, Some(&unsealed)).await?;
-                self.know(hook, secret);
-            }
-            None => self.ports.store.remove_hook(tenant, id).await?,
+    }
+
+    /// A receiver of the tenant's.
+    async fn of(&mut self, tenant: TenantId, id: HookId) -> Result<&Known, NotDone> {
+        if !self.hooks.contains_key(&id) {
+            self.read_if_old().await?;
         }
-        Ok(())
-    }
-
-    fn know(&mut self, hook: Hook, secret: Secret) {
-        self.hooks.insert(hook.id, Known { hook, secret, busy: false, has_work: true, not_before: None });
-    }
-
-    fn of(&self, tenant: TenantId, id: HookId) -> Result<&Known, NotDone> {
         self.hooks.get(&id).filter(|known| known.hook.tenant == tenant).ok_or(NotDone::Unknown)
     }
 
@@ -184,6 +177,7 @@ impl WebhookSender {
     }
 
     async fn create(&mut self, hook: Hook, secret: Secret) -> Result<(), NotDone> {
+        self.read_if_old().await?;
         if self.hooks.values().filter(|known| known.hook.tenant == hook.tenant).count() >= MOST {
             return Err(NotDone::TooMany);
         }
@@ -193,9 +187,13 @@ impl WebhookSender {
             return Err(NotDone::Port(PortError::Permanent(why)));
         }
         let sealed = seal(&*self.ports.vault, hook.id, &secret)?;
+        if !self.ports.is_here(hook.tenant) || !self.ports.store.claim(hook.tenant, hook.id.0).await? {
+            return Err(on_its_way());
+        }
         self.ports.store.save_hook(&hook, Some(&sealed)).await?;
         tracing::info!(hook = %hook.id, tenant = %hook.tenant, "a webhook was added");
-        self.know(hook, secret);
+        let known = Known::new(hook, secret, true);
+        self.hooks.insert(known.hook.id, known);
         Ok(())
     }
 
@@ -204,7 +202,7 @@ impl WebhookSender {
         let mut all = Vec::new();
         for (hook, _) in self.ports.store.hooks().await? {
             if hook.tenant == tenant && hook.id != Hook::OPERATOR.1 {
-                let waiting = self.ports.store.waiting(hook.id).await?;
+                let waiting = self.ports.store.waiting(tenant, hook.id).await?;
                 all.push((hook, waiting));
             }
         }
@@ -212,14 +210,18 @@ impl WebhookSender {
     }
 
     async fn remove(&mut self, tenant: TenantId, id: HookId) -> Result<(), NotDone> {
-        self.of(tenant, id)?;
+        self.of(tenant, id).await?;
         self.ports.store.remove_hook(tenant, id).await?;
         self.hooks.remove(&id);
         Ok(())
     }
 
     async fn pause(&mut self, tenant: TenantId, id: HookId, paused: bool) -> Result<(), NotDone> {
-        let mut hook = self.of(tenant, id)?.hook.clone();
+        let known = self.of(tenant, id).await?;
+        if !known.held {
+            return Err(on_its_way());
+        }
+        let mut hook = known.hook.clone();
         hook.paused = paused.then(|| "a pedido".into());
         hook.failing_since = None;
         self.ports.store.save_hook(&hook, None).await?;
@@ -230,7 +232,7 @@ impl WebhookSender {
     }
 
     async fn test(&mut self, tenant: TenantId, id: HookId) -> Result<(), NotDone> {
-        let hook = self.of(tenant, id)?.hook.clone();
+        let hook = self.of(tenant, id).await?.hook.clone();
         if let Some(message) = Message::test(tenant, self.ports.clock.now()) {
             self.ports.store.tell_one(&hook, &message).await?;
         }
@@ -266,7 +268,8 @@ impl Behaviour for WebhookSender {
     type Msg = Msg;
 
     async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
-        self.load().await?;
+        self.read().await?;
+        self.divide().await?;
         if let Some(open) = &self.feed {
             Self::listen(open().await?, cx);
         }
@@ -289,10 +292,13 @@ impl Behaviour for WebhookSender {
                 self.send_all(cx);
             }
             Msg::Look => {
+                self.look().await;
                 self.hooks.values_mut().for_each(|known| known.has_work = true);
                 self.send_all(cx);
                 cx.notify_after(LOOK, Msg::Look);
             }
+            // Whoever has the installation's own receiver counts.
+            Msg::Count if !self.ports.is_here(Hook::OPERATOR.0) => cx.notify_after(COUNT, Msg::Count),
             Msg::Count => {
                 let (letters, most) = (self.ports.dead_letters.clone(), self.settings.most_letters);
                 cx.pipe(async move { letters.depth(most.saturating_add(1)).await }, Msg::Counted);
@@ -321,15 +327,15 @@ impl Behaviour for WebhookSender {
                 self.send_all(cx);
             }
             Msg::Log { tenant, hook, before, limit, reply } => {
-                let log = match self.of(tenant, hook) {
-                    Ok(_) => self.ports.store.log(tenant, hook, before, limit).await.map_err(NotDone::from),
+                let log = match self.of(tenant, hook).await.map(drop) {
+                    Ok(()) => self.ports.store.log(tenant, hook, before, limit).await.map_err(NotDone::from),
                     Err(error) => Err(error),
                 };
                 reply.send(log);
             }
             Msg::Again(tenant, id, position, reply) => {
-                let again = match self.of(tenant, id) {
-                    Ok(_) => self.ports.store.send_again(id, position).await.map_err(NotDone::from),
+                let again = match self.of(tenant, id).await.map(drop) {
+                    Ok(()) => self.ports.store.send_again(tenant, id, position).await.map_err(NotDone::from),
                     Err(error) => Err(error),
                 };
                 reply.send(again);
@@ -343,7 +349,7 @@ impl Behaviour for WebhookSender {
     fn observe(&self) -> serde_json::Value {
         let count = |is_so: fn(&Known) -> bool| self.hooks.values().filter(|known| is_so(known)).count();
         json!({
-            "hooks": self.hooks.len(), "busy": count(|known| known.busy),
+            "hooks": self.hooks.len(), "here": count(|known| known.held), "busy": count(|known| known.busy),
             "paused": count(|known| known.hook.paused.is_some()),
             "failing": count(|known| known.hook.failing_since.is_some()), "events": self.events,
         })

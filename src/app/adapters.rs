@@ -1,5 +1,6 @@
 //! Which adapter serves which port, as the settings say.
 
+use super::at_rest::AtRest;
 use super::data_dir::{DataDir, journal_file, ledger_file};
 use super::outboxes::Outboxes;
 use super::waiting::Waiting;
@@ -39,8 +40,8 @@ pub struct Adapters {
     pub bus: Bus,
     pub ledger: Ledger,
     pub new_stock: NewStock,
-    /// What is remembered of the connections to marketplaces.
-    pub channels: Channels,
+    /// What is remembered of marketplaces and webhooks.
+    pub at_rest: AtRest,
     /// Where events wait while the broker is away.
     pub outboxes: Option<Arc<Outboxes>>,
     /// What was wrong with the embedded files when they were opened.
@@ -108,8 +109,19 @@ impl Adapters {
         // At once, so that whoever looks sees all that are away.
         let opened = async { tokio::try_join!(bus, ledger, stock) };
         let ((bus, findings), ledger, (new_stock, outboxes)) = Box::pin(opened).await?;
-        let channels = Channels::open(&data_dir.channels()).await?;
-        Ok(Self { bus, ledger, new_stock, channels, outboxes, findings })
+        let at_rest = match &ledger {
+            Ledger::Sqlite(_) => AtRest::Sqlite(Channels::open(&data_dir.channels()).await?),
+            Ledger::Postgres(ledger) => {
+                if data_dir.channels().exists() {
+                    tracing::warn!(
+                        "channels.db of an earlier build is not read: connections and webhooks rest beside the ledger now, \
+                         in PostgreSQL; connect the accounts again"
+                    );
+                }
+                AtRest::Postgres(Box::new(ledger.channels()))
+            }
+        };
+        Ok(Self { bus, ledger, new_stock, at_rest, outboxes, findings })
     }
 }
 

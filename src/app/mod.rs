@@ -2,6 +2,7 @@
 //! types of every layer.
 
 mod adapters;
+mod at_rest;
 pub mod data_dir;
 pub mod doctor;
 mod fleet;
@@ -38,9 +39,9 @@ use crate::ports::dead_letters::DeadLetters;
 use crate::ports::ledger::LedgerReader;
 use crate::resilience::circuit_breaker::{BreakerPolicy, CircuitBreaker};
 use crate::store::guarded::GuardedReader;
-use crate::store::sqlite;
 use adapters::{Adapters, Bus, Ledger};
 use anyhow::{Context as _, bail};
+use at_rest::AtRest;
 use data_dir::DataDir;
 use fleet::Fleet;
 use futures_util::future::OptionFuture;
@@ -69,7 +70,7 @@ pub struct Engine {
     /// The webhooks that go out.
     pub webhooks: Webhooks,
     channels_supervisor: Supervisor,
-    channel_store: sqlite::channels::Channels,
+    at_rest: AtRest,
     /// The pollers of old ERPs.
     pub pollers: Pollers,
     /// The bus.
@@ -123,7 +124,7 @@ impl Engine {
         clock: SharedClock,
         address: Option<String>,
     ) -> anyhow::Result<Self> {
-        let Adapters { bus, ledger, new_stock, channels: channel_store, outboxes, findings } = adapters;
+        let Adapters { bus, ledger, new_stock, at_rest, outboxes, findings } = adapters;
         for finding in &findings {
             tracing::error!("{finding}");
         }
@@ -145,16 +146,27 @@ impl Engine {
             Bus::RabbitMq(bus) => among_others(parts, &root, bus, address, patience),
         };
         let channels_supervisor = root.child("marketplaces", Strategy::OneForOne, GRANTS);
-        let channels =
-            marketplaces::start(config, &channels_supervisor, &shards, &channel_store, clock.clone(), &bus)?;
-        let store = Arc::new(channel_store.clone());
+        let channels = marketplaces::start(
+            config,
+            &channels_supervisor,
+            &shards,
+            at_rest.channels(),
+            clock.clone(),
+            &bus,
+        )?;
         let dead_letters: Arc<dyn DeadLetters> = Arc::new(AllLetters {
             bus: bus.dead_letters(),
-            channels: Arc::new(channels::Letters::new(channels.clone(), store.clone())),
-            hooks: Arc::new(MessageLetters(store.clone())),
+            channels: Arc::new(channels::Letters::new(channels.clone(), at_rest.channels())),
+            hooks: Arc::new(MessageLetters(at_rest.hooks())),
         });
-        let webhooks =
-            webhooks::start(config, &channels_supervisor, store, dead_letters.clone(), clock.clone(), &bus)?;
+        let webhooks = webhooks::start(
+            config,
+            &channels_supervisor,
+            (at_rest.hooks(), &shards),
+            dead_letters.clone(),
+            clock.clone(),
+            &bus,
+        )?;
         let pollers = legacy::start(config, &root, &shards, &clock)?;
         let watchdogs = watchdogs(config, &registry)?;
         Ok(Self {
@@ -164,7 +176,7 @@ impl Engine {
             dead_letters,
             webhooks,
             channels_supervisor,
-            channel_store,
+            at_rest,
             pollers,
             bus,
             findings,
@@ -251,6 +263,9 @@ impl Engine {
     pub async fn stop(self, deadline: Duration) -> ShutdownReport {
         // What they have under way is found again by comparing.
         self.channels_supervisor.stop().await;
+        if !matches!(tokio::time::timeout(CLOSING, self.at_rest.release()).await, Ok(Ok(()))) {
+            tracing::info!("other nodes wait until this one's claims on connections are over");
+        }
         if self.bus.is_remote() {
             self.booked().await;
         }
@@ -276,7 +291,7 @@ impl Engine {
                 ShutdownReport { drained, stopped }
             }
         };
-        for closed in [self.bus.close().await, self.ledger.close().await, self.channel_store.close().await] {
+        for closed in [self.bus.close().await, self.ledger.close().await, self.at_rest.close().await] {
             if let Err(error) = closed {
                 tracing::warn!(%error, "a file was left with its write-ahead log; the next start takes it in");
             }
@@ -294,10 +309,10 @@ pub async fn migrate(config: &Config, data_dir: &DataDir, clock: SharedClock) ->
         engine.stop(Duration::from_secs(config.server.shutdown_timeout_secs)).await;
         return Ok(());
     }
-    let Adapters { bus, ledger, channels, .. } = Adapters::open(config, data_dir, clock, None).await?;
+    let Adapters { bus, ledger, at_rest, .. } = Adapters::open(config, data_dir, clock, None).await?;
     bus.close().await?;
     ledger.close().await?;
-    channels.close().await?;
+    at_rest.close().await?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::adapters::Bus;
 use crate::actors::channels;
 use crate::actors::kit::{Place, Spec, Supervisor};
+use crate::actors::reservation::Shards;
 use crate::actors::webhooks::{CAPACITY, Ports, Settings, WebhookSender, Webhooks};
 use crate::channels::vault::Keyring;
 use crate::channels::webhook::Sender;
@@ -10,7 +11,7 @@ use crate::config::Config;
 use crate::domain::hook::{Patience, Secret};
 use crate::ports::clock::SharedClock;
 use crate::ports::dead_letters::DeadLetters;
-use crate::store::sqlite;
+use crate::ports::hooks::HookStore;
 use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use std::time::Duration;
 pub fn start(
     config: &Config,
     supervisor: &Supervisor,
-    store: Arc<sqlite::channels::Channels>,
+    (store, shards): (Arc<dyn HookStore>, &Shards),
     dead_letters: Arc<dyn DeadLetters>,
     clock: SharedClock,
     bus: &Bus,
@@ -33,11 +34,13 @@ pub fn start(
             Some((url.into(), secret.context(why)?))
         }
     };
+    let here = shards.clone();
     let ports = Ports {
         store,
         vault: Arc::new(Keyring::parse(config.channels.keys.reveal())?),
         sender: Arc::new(Sender::new(config.webhooks.private_addresses)?),
         dead_letters,
+        here: Arc::new(move || here.here()),
         clock,
     };
     let settings = Settings {

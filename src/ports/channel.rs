@@ -1,6 +1,7 @@
 //! Marketplaces, and what is remembered of the connections to them.
 
 use super::PortError;
+use super::leases::Leases;
 use crate::domain::channel::mapping::Listed;
 use crate::domain::channel::order::Order;
 use crate::domain::channel::{Connection, Mode, Push, Refused};
@@ -13,6 +14,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// What a marketplace answers, in a while.
@@ -252,9 +254,20 @@ pub type Stored<'a, T> = BoxFuture<'a, Result<T, PortError>>;
 
 /// What must outlive the process: connections, mappings with what was confirmed, failures, news, orders. Each call is
 /// one transaction.
-pub trait ChannelStore: Send + Sync {
+///
+/// What only whoever looks after a connection writes needs its claim: [`save`](Self::save), [`map`](Self::map),
+/// [`unmap`](Self::unmap), [`shown`](Self::shown), [`fail`](Self::fail), [`done`](Self::done) and
+/// [`renewing`](Self::renewing). Anybody may take in news, give up on what was given up, and remove.
+pub trait ChannelStore: Leases {
     /// Every connection of every tenant, with what opens it.
     fn connections(&self) -> Stored<'_, Vec<(Connection, Sealed)>>;
+
+    /// One of them.
+    fn connection(
+        &self,
+        tenant: TenantId,
+        connection: ConnectionId,
+    ) -> Stored<'_, Option<(Connection, Sealed)>>;
 
     /// Adds a connection or changes it; its credentials only when they are given.
     ///
@@ -262,6 +275,26 @@ pub trait ChannelStore: Send + Sync {
     ///
     /// Permanent when the account and place are connected already.
     fn save<'a>(&'a self, connection: &'a Connection, credentials: Option<&'a Sealed>) -> Stored<'a, ()>;
+
+    /// Somebody is about to ask for credentials instead of these, which are good for one use: nobody else takes the
+    /// connection within `patience`. Says what is at rest when that are others by now: they are to be used instead.
+    fn renewing<'a>(
+        &'a self,
+        tenant: TenantId,
+        connection: ConnectionId,
+        from: &'a Sealed,
+        patience: Duration,
+    ) -> Stored<'a, Option<Sealed>>;
+
+    /// Credentials that were given for these; false when others are at rest by now, which are not touched. Whoever got
+    /// them keeps them, with a claim or without: a marketplace gives them once.
+    fn renewed<'a>(
+        &'a self,
+        tenant: TenantId,
+        connection: ConnectionId,
+        from: &'a Sealed,
+        fresh: &'a Sealed,
+    ) -> Stored<'a, bool>;
 
     /// Forgets a connection and everything about it.
     fn remove(&self, tenant: TenantId, connection: ConnectionId) -> Stored<'_, ()>;
@@ -318,6 +351,9 @@ pub trait ChannelStore: Send + Sync {
 
     /// News that is not done, the oldest first.
     fn notices(&self, tenant: TenantId, connection: ConnectionId, limit: usize) -> Stored<'_, Vec<Notice>>;
+
+    /// Connections that have news which is not done.
+    fn with_news(&self) -> Stored<'_, Vec<ConnectionId>>;
 
     /// News is done. What was given up about the same order before is forgotten.
     fn done<'a>(&'a self, tenant: TenantId, connection: ConnectionId, settled: &'a Settled)

@@ -2,6 +2,7 @@
 
 use super::PortError;
 use super::channel::{Sealed, Stored};
+use super::leases::Leases;
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::hook::{Hook, Message, News};
 use crate::domain::ids::{HookId, TenantId};
@@ -74,8 +75,9 @@ pub struct Logged {
     pub body: Vec<u8>,
 }
 
-/// What must outlive the process. Each call is one transaction.
-pub trait HookStore: Send + Sync {
+/// What must outlive the process. Each call is one transaction. Sending needs the receiver's claim: [`next`](Self::next),
+/// [`tried`](Self::tried), and a change by [`save_hook`](Self::save_hook).
+pub trait HookStore: Leases {
     /// Every receiver of every tenant, with its secret.
     fn hooks(&self) -> Stored<'_, Vec<(Hook, Sealed)>>;
 
@@ -93,13 +95,13 @@ pub trait HookStore: Send + Sync {
     fn tell_one<'a>(&'a self, hook: &'a Hook, message: &'a Message) -> Stored<'a, ()>;
 
     /// The first that waits, if it is due or not.
-    fn next(&self, hook: HookId) -> Stored<'_, Option<Waiting>>;
+    fn next(&self, tenant: TenantId, hook: HookId) -> Stored<'_, Option<Waiting>>;
 
     /// How many wait.
-    fn waiting(&self, hook: HookId) -> Stored<'_, u64>;
+    fn waiting(&self, tenant: TenantId, hook: HookId) -> Stored<'_, u64>;
 
     /// What came of an attempt.
-    fn tried<'a>(&'a self, hook: HookId, attempt: &'a Attempt) -> Stored<'a, ()>;
+    fn tried<'a>(&'a self, tenant: TenantId, hook: HookId, attempt: &'a Attempt) -> Stored<'a, ()>;
 
     /// What was told a receiver, the newest first, before a position.
     fn log(
@@ -111,10 +113,10 @@ pub trait HookStore: Send + Sync {
     ) -> Stored<'_, Vec<Logged>>;
 
     /// A message goes out again, whatever became of it; false when there is none.
-    fn send_again(&self, hook: HookId, position: i64) -> Stored<'_, bool>;
+    fn send_again(&self, tenant: TenantId, hook: HookId, position: i64) -> Stored<'_, bool>;
 
     /// A message that was given up is forgotten; false when there is none.
-    fn bury_message(&self, hook: HookId, position: i64) -> Stored<'_, bool>;
+    fn bury_message(&self, tenant: TenantId, hook: HookId, position: i64) -> Stored<'_, bool>;
 
     /// Messages that were given up, the oldest first.
     fn hook_letters(&self, most: usize) -> Stored<'_, Vec<DeadLetter>>;

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod dead_letters;
 pub mod erp;
 pub mod hooks;
+pub mod leases;
 pub mod ledger;
 pub mod nodes;
 pub mod outbox;

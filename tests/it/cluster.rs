@@ -3,6 +3,7 @@
 mod dead_letters;
 mod deaths;
 mod following;
+mod markets;
 mod moments;
 mod outages;
 mod outbox;

@@ -5,7 +5,7 @@ use crate::actors::kit::{Cx, Reply};
 use crate::domain::channel::mapping::{Listed, MatchReport};
 use crate::domain::channel::{DriftPolicy, Refused};
 use crate::domain::ids::UnitId;
-use crate::ports::channel::{Call, Credentials, Marketplace, Missed, News, Notice};
+use crate::ports::channel::{Call, Marketplace, Missed, News, Notice, Sealed};
 use crate::resilience::circuit_breaker::OwnedPermit;
 use std::time::Duration;
 use uuid::Uuid;
@@ -49,7 +49,10 @@ pub enum Outcome {
     Read(Vec<Option<i64>>),
     News(News),
     Missed(Vec<Missed>),
-    Renewed(Credentials),
+    /// They are kept.
+    Renewed(Sealed),
+    /// Others were at rest already.
+    Found(Sealed),
     Subscribed(usize),
     Checked(String),
     Listed(Vec<Listed>, Option<String>),
@@ -144,13 +147,17 @@ impl<K: Kind> Channel<K> {
             Job::Map { item, .. } => vec![item.clone()],
             _ => Vec::new(),
         };
+        let renewal = matches!(job, Job::Renew).then(|| self.renewal());
         let run = async move {
             let result = match &job {
                 Job::Push { call, .. } => market.push(call).await.map(|()| Outcome::Pushed),
                 Job::Read { .. } => market.read(&items).await.map(Outcome::Read),
                 Job::News(notice) => market.news(notice).await.map(Outcome::News),
                 Job::Missed => market.missed().await.map(Outcome::Missed),
-                Job::Renew => market.renew().await.map(Outcome::Renewed),
+                Job::Renew => match renewal {
+                    Some(renewal) => renewal.carry_out(&mut *market).await,
+                    None => Ok(Outcome::Pushed),
+                },
                 Job::Subscribe => market.subscribe().await.map(Outcome::Subscribed),
                 Job::Map { .. } => market.read(&items).await.map(Outcome::Read),
                 Job::Check(_) => market.check().await.map(Outcome::Checked),

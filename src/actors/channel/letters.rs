@@ -4,6 +4,7 @@ use super::{Channel, Kind};
 use crate::actors::kit::{Cx, Fault};
 use crate::domain::dead_letter::LetterId;
 use crate::domain::ids::UnitId;
+use std::collections::HashSet;
 
 impl<K: Kind> Channel<K> {
     /// These again, now.
@@ -44,6 +45,23 @@ impl<K: Kind> Channel<K> {
             there += usize::from(self.ports.store.bury(tenant, id, notice).await?);
         }
         Ok(there)
+    }
+
+    /// Pushes whose letters were taken away by way of another node: they are to be tried again.
+    pub(super) async fn retry_forgotten(&mut self) -> Result<(), Fault> {
+        let [.., failed] = self.board.counts();
+        if failed == 0 || !self.ports.store.is_shared() {
+            return Ok(());
+        }
+        let failures =
+            self.ports.store.failures(self.connection.tenant, self.connection.id, usize::MAX).await?;
+        let kept: HashSet<UnitId> = failures.iter().map(|failure| failure.unit).collect();
+        let is_free = |unit: &UnitId| self.board.has_failed(*unit) && !kept.contains(unit);
+        let free: Vec<UnitId> = self.board.units().filter(is_free).collect();
+        for unit in free {
+            self.board.try_again(Some(unit));
+        }
+        Ok(())
     }
 
     /// Letters about pushes that nobody would make any more.

@@ -21,6 +21,7 @@ mod messages;
 mod opening;
 mod orders;
 mod outcome;
+mod renewal;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +31,7 @@ use crate::domain::channel::drift::Drift;
 use crate::domain::channel::{Board, Connection};
 use crate::domain::ids::UnitId;
 use crate::domain::time::Timestamp;
-use crate::ports::channel::{Call, ChannelStore, Marketplace, OpenMarketplace, Vault};
+use crate::ports::channel::{Call, ChannelStore, Marketplace, OpenMarketplace, Sealed, Vault};
 use crate::ports::clock::SharedClock;
 use crate::resilience::backoff::{BackoffPolicy, Delays};
 use crate::resilience::circuit_breaker::{BreakerPolicy, CircuitBreaker};
@@ -94,6 +95,8 @@ pub struct Pace {
     pub sweep: Duration,
     /// The next hundred items are read so often.
     pub reconcile: Duration,
+    /// Longer than a marketplace may take to give fresh credentials.
+    pub renewal: Duration,
 }
 
 /// Which marketplace an instance is for.
@@ -149,6 +152,8 @@ pub struct Channel<K> {
     pace: Pace,
     /// None while a job has it, or while the connection cannot be opened at all.
     market: Option<Box<dyn Marketplace>>,
+    /// What the client was opened with, or got since, as it is at rest.
+    sealed: Sealed,
     board: Board,
     /// Which unit an item is.
     units: HashMap<String, UnitId>,
@@ -191,6 +196,7 @@ impl<K: Kind> Channel<K> {
             connection,
             pace,
             market: None,
+            sealed: Sealed { key_id: String::new(), bytes: Vec::new() },
             board: Board::default(),
             units: HashMap::new(),
             marked: HashMap::new(),
@@ -278,6 +284,7 @@ impl<K: Kind> Behaviour for Channel<K> {
                 self.forget_superseded().await?;
             }
             Msg::Sweep => {
+                self.retry_forgotten().await?;
                 self.sweep(cx);
                 cx.notify_after(self.pace.sweep, Msg::Sweep);
             }

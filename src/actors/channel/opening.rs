@@ -10,12 +10,11 @@ use crate::ports::channel::Mapping;
 impl<K: Kind> Channel<K> {
     /// The connection as it is at rest: an earlier life may have paused it, or got it another token.
     pub(super) async fn open(&mut self) -> Result<(), Fault> {
-        let id = self.connection.id;
-        let found = self.ports.store.connections().await?.into_iter().find(|(stored, _)| stored.id == id);
-        let Some((connection, sealed)) = found else {
+        let (tenant, id) = (self.connection.tenant, self.connection.id);
+        let Some((connection, sealed)) = self.ports.store.connection(tenant, id).await? else {
             return Err(Fault::new("the connection is not at rest any more"));
         };
-        self.connection = connection;
+        (self.connection, self.sealed) = (connection, sealed.clone());
         let opened = self.ports.vault.open(id, &sealed).and_then(|credentials| {
             if self.ports.vault.is_outdated(&sealed) {
                 tracing::info!(connection = %id, "credentials were sealed with an older key; they are sealed anew");
@@ -27,6 +26,7 @@ impl<K: Kind> Channel<K> {
             Ok((market, resealed)) => {
                 if let Some(sealed) = resealed {
                     self.ports.store.save(&self.connection, Some(&sealed)).await?;
+                    self.sealed = sealed;
                 }
                 self.market = Some(market);
             }

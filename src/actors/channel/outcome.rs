@@ -42,10 +42,8 @@ impl<K: Kind> Channel<K> {
             (Job::Read { units, lost }, Outcome::Read(shown)) => self.read(units, shown, lost).await?,
             (Job::News(notice), Outcome::News(news)) => self.told(notice, news, cx),
             (Job::Missed, Outcome::Missed(missed)) => self.take_missed(missed, cx).await?,
-            (Job::Renew, Outcome::Renewed(credentials)) => {
-                let sealed = self.ports.vault.seal(self.connection.id, &credentials)?;
-                self.ports.store.save(&self.connection, Some(&sealed)).await?;
-            }
+            (Job::Renew, Outcome::Renewed(sealed)) => self.sealed = sealed,
+            (Job::Renew, Outcome::Found(sealed)) => self.open_with(sealed)?,
             (Job::Subscribe, Outcome::Subscribed(missing)) => {
                 if missing > 0 {
                     let connection = self.connection.id;

@@ -45,6 +45,7 @@ fn pace() -> Pace {
         window: Duration::from_millis(20),
         sweep: Duration::from_millis(200),
         reconcile: Duration::from_secs(3_600),
+        renewal: Duration::from_secs(30),
     }
 }
 

@@ -76,8 +76,8 @@ impl Channels {
         message: impl FnOnce(Reply<R>) -> ChannelMsg,
     ) -> Asked<R> {
         match self.ask(|reply| Msg::Find(tenant, id, reply)).await? {
-            Some(way) => Ok(Ok(way.ask(message).await?)),
-            None => Ok(Err(NotDone::Unknown)),
+            Ok(way) => Ok(Ok(way.ask(message).await?)),
+            Err(error) => Ok(Err(error)),
         }
     }
 

@@ -29,7 +29,8 @@ impl Away {
         {
             self.0.remove(&oldest);
         }
-        let state = random()?;
+        // Whoever comes back with it may come to any node, and is sent on to the one that has the tenant.
+        let state = format!("{}.{}", connection.tenant.0.simple(), random()?);
         self.0.insert(state.clone(), (connection, now));
         Some(state)
     }

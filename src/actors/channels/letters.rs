@@ -25,10 +25,12 @@ impl Letters {
         Self { channels, store }
     }
 
+    /// By the channel, where it is here; else at rest, where the node that looks after it finds out.
     async fn tell_each(
         &self,
         ids: &[String],
         message: impl Fn(Vec<LetterId>, Reply<usize>) -> ChannelMsg,
+        again: bool,
     ) -> Result<usize, PortError> {
         let mut of: BTreeMap<ConnectionId, Vec<LetterId>> = BTreeMap::new();
         for letter in ids.iter().filter_map(|id| LetterId::parse(id)) {
@@ -39,8 +41,30 @@ impl Letters {
         let away = |error: AskError| PortError::Transient(format!("a channel does not answer: {error}"));
         let mut there = 0;
         for (connection, letters) in of {
-            let Some(way) = self.channels.way(connection).await.map_err(away)? else { continue };
-            there += way.ask(|reply| message(letters, reply)).await.map_err(away)?;
+            there += match self.channels.way(connection).await.map_err(away)? {
+                Some(way) => way.ask(|reply| message(letters, reply)).await.map_err(away)?,
+                None => self.at_rest(connection, &letters, again).await?,
+            };
+        }
+        Ok(there)
+    }
+
+    async fn at_rest(
+        &self,
+        connection: ConnectionId,
+        letters: &[LetterId],
+        again: bool,
+    ) -> Result<usize, PortError> {
+        let found = self.store.connections().await?.into_iter().find(|(one, _)| one.id == connection);
+        let Some(tenant) = found.map(|(one, _)| one.tenant) else { return Ok(0) };
+        let mut there = 0;
+        for letter in letters {
+            there += match letter {
+                LetterId::Push(_, unit) => self.store.forget(tenant, connection, &[*unit]).await?,
+                LetterId::Notice(_, id) if again => self.store.revive(tenant, connection, Some(id)).await?,
+                LetterId::Notice(_, id) => usize::from(self.store.bury(tenant, connection, id).await?),
+                LetterId::Message(..) => 0,
+            };
         }
         Ok(there)
     }
@@ -52,11 +76,11 @@ impl DeadLetters for Letters {
     }
 
     fn replay<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<usize, PortError>> {
-        self.tell_each(ids, ChannelMsg::Retry).boxed()
+        self.tell_each(ids, ChannelMsg::Retry, true).boxed()
     }
 
     fn discard<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<usize, PortError>> {
-        self.tell_each(ids, ChannelMsg::Discard).boxed()
+        self.tell_each(ids, ChannelMsg::Discard, false).boxed()
     }
 
     fn depth(&self, most: usize) -> BoxFuture<'_, Result<usize, PortError>> {

@@ -62,6 +62,11 @@ impl Shards {
         self.of(tenant).is_some()
     }
 
+    /// For each shard, whether it is here.
+    pub fn here(&self) -> Vec<bool> {
+        self.slots.iter().map(|slot| handle_in(slot).is_some()).collect()
+    }
+
     fn of(&self, tenant: TenantId) -> Option<Handle<Reservation>> {
         self.slots.get(shard_of(tenant, self.slots.len())).and_then(handle_in)
     }

@@ -5,6 +5,7 @@ use super::sending::Ran;
 use crate::actors::kit::Reply;
 use crate::domain::hook::{Hook, Patience, Secret};
 use crate::domain::ids::{HookId, TenantId};
+use crate::domain::tenant::shard_of;
 use crate::ports::PortError;
 use crate::ports::bus::{Delivery, EventFeed};
 use crate::ports::channel::Vault;
@@ -30,6 +31,9 @@ pub enum NotDone {
     Port(#[from] PortError),
 }
 
+/// For each shard, whether it is at this node.
+pub type Here = Arc<dyn Fn() -> Vec<bool> + Send + Sync>;
+
 /// What it works with.
 #[derive(Clone)]
 pub struct Ports {
@@ -41,8 +45,18 @@ pub struct Ports {
     pub sender: Arc<dyn HookSender>,
     /// What was given up, all of it.
     pub dead_letters: Arc<dyn DeadLetters>,
+    /// The shards whose tenants' receivers are sent to from here.
+    pub here: Here,
     /// Time.
     pub clock: SharedClock,
+}
+
+impl Ports {
+    /// Whether a tenant's shard is here.
+    pub fn is_here(&self, tenant: TenantId) -> bool {
+        let here = (self.here)();
+        !here.is_empty() && here[shard_of(tenant, here.len())]
+    }
 }
 
 /// How it does it.

@@ -47,7 +47,13 @@ impl WebhookSender {
         let now = tokio::time::Instant::now();
         for known in self.hooks.values_mut() {
             let waits = known.not_before.is_some_and(|moment| now < moment);
-            if busy >= AT_ONCE || known.busy || !known.has_work || waits || known.hook.paused.is_some() {
+            if busy >= AT_ONCE
+                || !known.held
+                || known.busy
+                || !known.has_work
+                || waits
+                || known.hook.paused.is_some()
+            {
                 continue;
             }
             busy += 1;
@@ -80,7 +86,10 @@ impl WebhookSender {
             }
             (known.hook.failing_since, known.hook.paused) = (ran.failing_since, paused);
             let hook = known.hook.clone();
-            self.ports.store.save_hook(&hook, None).await?;
+            // Another node's by now: that one finds out for itself.
+            if known.held {
+                self.ports.store.save_hook(&hook, None).await?;
+            }
         }
         Ok(())
     }
@@ -114,7 +123,9 @@ impl Run {
 
     /// Sends the first that waits; says whether to go on.
     async fn one(&self, ran: &mut Ran) -> Result<bool, PortError> {
-        let Some(waiting) = self.ports.store.next(self.hook.id).await? else { return Ok(false) };
+        let Some(waiting) = self.ports.store.next(self.hook.tenant, self.hook.id).await? else {
+            return Ok(false);
+        };
         let now = self.ports.clock.now();
         let early = waiting.due_at.micros().saturating_sub(now.micros());
         if early > 0 {
@@ -148,7 +159,7 @@ impl Run {
             Next::Pause => Fate::Waits(at),
         };
         let attempt = Attempt { position: waiting.position, fate, status, response: response.clone(), at };
-        self.ports.store.tried(self.hook.id, &attempt).await?;
+        self.ports.store.tried(self.hook.tenant, self.hook.id, &attempt).await?;
         match next {
             Next::Delivered => {
                 ran.sent += 1;

@@ -130,6 +130,7 @@ impl Street {
             vault: Arc::new(Keyring::parse(KEYS).unwrap()),
             sender: Arc::new(Sender::new(true).unwrap()),
             dead_letters: letters.clone(),
+            here: Arc::new(|| vec![true]),
             clock: Arc::new(SystemClock),
         };
         let ms = Duration::from_millis;

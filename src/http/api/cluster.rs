@@ -34,7 +34,7 @@ const KEPT_FOR: Duration = Duration::from_secs(60);
 /// Before a node is asked again that could not be reached or did not have the shard, unless news comes first.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// What an administrator asks for, an import, may take so long at the other node.
+/// What an administrator asks for, an import, may take so long at the other node, and what a marketplace is asked.
 const LONG: Duration = Duration::from_secs(300);
 
 /// What only this connection is about, or what the next one says for itself.
@@ -124,8 +124,8 @@ impl Cluster {
     pub async fn place(&self, tenant: TenantId, whose: Whose, request: Request) -> Result<Place, ApiError> {
         let shard = shard_of(tenant, self.shards);
         let limit = match whose {
-            Whose::Token => self.patience,
-            Whose::Path => LONG,
+            Whose::Token | Whose::State => self.patience,
+            Whose::Path | Whose::Waiter => LONG,
         };
         self.bring(request, limit, || self.council.owner(shard)).await
     }
@@ -285,16 +285,24 @@ fn response(answer: Answer) -> Response {
 pub enum Whose {
     /// The tenant of the token.
     Token,
+    /// The same, of somebody who may have to wait for a marketplace.
+    Waiter,
     /// The tenant in the path, `{id}`.
     Path,
+    /// The tenant before the dot in `state`: an owner comes back from a marketplace.
+    State,
 }
 
 impl Whose {
     /// `None` leaves it to the handler to say what is wrong.
     pub fn tenant(self, api: &Api, request: &Request) -> Option<TenantId> {
         match self {
-            Self::Token => api.authenticator.authenticate(&request.headers).ok()?.tenant,
+            Self::Token | Self::Waiter => api.authenticator.authenticate(&request.headers).ok()?.tenant,
             Self::Path => request.param("id").ok(),
+            Self::State => {
+                let state: String = request.query("state").ok()??;
+                state.split_once('.')?.0.parse().ok()
+            }
         }
     }
 }

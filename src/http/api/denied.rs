@@ -93,6 +93,11 @@ pub fn not_done(error: NotDone) -> ApiError {
         NotDone::TooMany => {
             ApiError::conflict("demasiadas_integraciones", "La tienda no puede tener más integraciones")
         }
+        NotDone::OnItsWay => ApiError::unavailable(
+            "no_disponible",
+            "La integración está cambiando de nodo: reintente en un momento",
+            1,
+        ),
         NotDone::Taken => ApiError::conflict("cuenta_ya_conectada", "Esa cuenta ya está conectada"),
         NotDone::Stranger => ApiError::bad_request(
             "estado_invalido",

@@ -90,32 +90,47 @@ pub fn routes(api: Arc<Api>) -> Routes {
         .get("/api/v1/productos/locations", of_tenant(&api, Whose::Token, stock::locations))
         .get("/api/v1/stock/locations", of_tenant(&api, Whose::Token, stock::locations))
         .get("/api/v1/stock/{producto_id}", of_tenant(&api, Whose::Token, stock::show))
-        .get("/api/v1/integraciones", with(&api, integraciones::list))
-        .post("/api/v1/integraciones", with(&api, integraciones::create))
-        .post("/api/v1/integraciones/shopify/instalar", with(&api, integraciones::install))
-        .get("/api/v1/integraciones/shopify/retorno", with(&api, integraciones::installed))
-        .get("/api/v1/integraciones/{id}", with(&api, integraciones::show))
-        .patch("/api/v1/integraciones/{id}", with(&api, integraciones::change))
-        .delete("/api/v1/integraciones/{id}", with(&api, integraciones::remove))
-        .put("/api/v1/integraciones/{id}/mapeo", with(&api, integraciones::map))
-        .delete("/api/v1/integraciones/{id}/mapeo/{producto_id}", with(&api, integraciones::unmap))
-        .post("/api/v1/integraciones/{id}/probar", with(&api, integraciones::check))
-        .post("/api/v1/integraciones/{id}/mapear", with(&api, integraciones::match_items))
-        .post("/api/v1/integraciones/{id}/pausar", with(&api, integraciones::pause))
-        .post("/api/v1/integraciones/{id}/reanudar", with(&api, integraciones::resume))
-        .post("/api/v1/integraciones/{id}/resincronizar", with(&api, integraciones::resync))
-        .post("/api/v1/integraciones/{id}/confirmar_ceros", with(&api, integraciones::confirm_zeros))
-        .post("/api/v1/integraciones/{id}/corregir_diferencias", with(&api, integraciones::push_ours))
+        .get("/api/v1/integraciones", of_tenant(&api, Whose::Token, integraciones::list))
+        .post("/api/v1/integraciones", of_tenant(&api, Whose::Token, integraciones::create))
+        .post("/api/v1/integraciones/shopify/instalar", of_tenant(&api, Whose::Token, integraciones::install))
+        .get("/api/v1/integraciones/shopify/retorno", of_tenant(&api, Whose::State, integraciones::installed))
+        .get("/api/v1/integraciones/{id}", of_tenant(&api, Whose::Token, integraciones::show))
+        .patch("/api/v1/integraciones/{id}", of_tenant(&api, Whose::Token, integraciones::change))
+        .delete("/api/v1/integraciones/{id}", of_tenant(&api, Whose::Token, integraciones::remove))
+        .put("/api/v1/integraciones/{id}/mapeo", of_tenant(&api, Whose::Waiter, integraciones::map))
+        .delete(
+            "/api/v1/integraciones/{id}/mapeo/{producto_id}",
+            of_tenant(&api, Whose::Token, integraciones::unmap),
+        )
+        .post("/api/v1/integraciones/{id}/probar", of_tenant(&api, Whose::Waiter, integraciones::check))
+        .post("/api/v1/integraciones/{id}/mapear", of_tenant(&api, Whose::Waiter, integraciones::match_items))
+        .post("/api/v1/integraciones/{id}/pausar", of_tenant(&api, Whose::Token, integraciones::pause))
+        .post("/api/v1/integraciones/{id}/reanudar", of_tenant(&api, Whose::Token, integraciones::resume))
+        .post(
+            "/api/v1/integraciones/{id}/resincronizar",
+            of_tenant(&api, Whose::Token, integraciones::resync),
+        )
+        .post(
+            "/api/v1/integraciones/{id}/confirmar_ceros",
+            of_tenant(&api, Whose::Token, integraciones::confirm_zeros),
+        )
+        .post(
+            "/api/v1/integraciones/{id}/corregir_diferencias",
+            of_tenant(&api, Whose::Token, integraciones::push_ours),
+        )
         .post("/api/v1/webhooks/meli", with(&api, webhooks::meli))
         .post("/api/v1/webhooks/shopify/{id}", with(&api, webhooks::shopify))
-        .get("/api/v1/webhooks/salientes", with(&api, salientes::list))
-        .post("/api/v1/webhooks/salientes", with(&api, salientes::create))
-        .delete("/api/v1/webhooks/salientes/{id}", with(&api, salientes::remove))
-        .post("/api/v1/webhooks/salientes/{id}/probar", with(&api, salientes::test))
-        .post("/api/v1/webhooks/salientes/{id}/pausar", with(&api, salientes::pause))
-        .post("/api/v1/webhooks/salientes/{id}/reanudar", with(&api, salientes::resume))
-        .get("/api/v1/webhooks/salientes/{id}/entregas", with(&api, salientes::log))
-        .post("/api/v1/webhooks/salientes/{id}/entregas/{entrega}/reenviar", with(&api, salientes::again))
+        .get("/api/v1/webhooks/salientes", of_tenant(&api, Whose::Token, salientes::list))
+        .post("/api/v1/webhooks/salientes", of_tenant(&api, Whose::Token, salientes::create))
+        .delete("/api/v1/webhooks/salientes/{id}", of_tenant(&api, Whose::Token, salientes::remove))
+        .post("/api/v1/webhooks/salientes/{id}/probar", of_tenant(&api, Whose::Token, salientes::test))
+        .post("/api/v1/webhooks/salientes/{id}/pausar", of_tenant(&api, Whose::Token, salientes::pause))
+        .post("/api/v1/webhooks/salientes/{id}/reanudar", of_tenant(&api, Whose::Token, salientes::resume))
+        .get("/api/v1/webhooks/salientes/{id}/entregas", of_tenant(&api, Whose::Token, salientes::log))
+        .post(
+            "/api/v1/webhooks/salientes/{id}/entregas/{entrega}/reenviar",
+            of_tenant(&api, Whose::Token, salientes::again),
+        )
         .post("/api/v1/cache/warmup", of_tenant(&api, Whose::Token, stock::warm_up))
         .post("/api/v1/sync/legacy", of_tenant(&api, Whose::Token, legacy::push))
         .get("/api/v1/sync/legacy", of_tenant(&api, Whose::Token, legacy::status))

@@ -1,9 +1,10 @@
-//! Ledger and catalogue in PostgreSQL, 13 or newer.
+//! Ledger and catalogue in PostgreSQL, 13 or newer, and what all nodes must know of marketplaces and webhooks.
 //!
 //! The tables belong to whoever migrated them; the connections here work as the role `blend_app`, which row-level
 //! security lets see one tenant at a time: the one that the transaction names in the setting `blend.tenant`.
 
 pub mod audit;
+pub mod channels;
 mod connect;
 mod error;
 mod read;
@@ -25,6 +26,7 @@ pub const MIGRATIONS: &Steps = &[
     (1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     (2, "voids", include_str!("../../../migrations/postgres/0002_voids.sql")),
     (3, "erp", include_str!("../../../migrations/postgres/0003_erp.sql")),
+    (4, "channels", include_str!("../../../migrations/postgres/0004_channels.sql")),
 ];
 
 /// How to reach the database.
@@ -85,6 +87,11 @@ impl Ledger {
     /// The reading end.
     pub fn reader(&self) -> Arc<dyn LedgerReader> {
         Arc::new(read::Reader { server: self.server.clone(), pool: self.readers.clone() })
+    }
+
+    /// Connections to marketplaces and webhooks, over connections of their own.
+    pub fn channels(&self) -> channels::Channels {
+        channels::Channels::new(&self.server)
     }
 
     /// What the checker of the laws reads, over a connection of its own.

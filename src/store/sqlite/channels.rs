@@ -1,6 +1,7 @@
 //! Connections to marketplaces in SQLite, in a file of their own: a batch of confirmed quantities is one transaction of
 //! one or two statements.
 
+mod claims;
 mod hooks;
 mod letters;
 mod news;
@@ -18,6 +19,7 @@ use futures_util::FutureExt as _;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{Decode, Row as _, Sqlite, Type};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Steps of the file's schema.
 pub const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -98,6 +100,14 @@ impl ChannelStore for Channels {
         .boxed()
     }
 
+    fn connection(
+        &self,
+        tenant: TenantId,
+        connection: ConnectionId,
+    ) -> Stored<'_, Option<(Connection, Sealed)>> {
+        self.one_connection(tenant, connection).boxed()
+    }
+
     fn save<'a>(&'a self, connection: &'a Connection, credentials: Option<&'a Sealed>) -> Stored<'a, ()> {
         async move {
             let sources = serde_json::to_string(&connection.sources).map_err(unwritable)?;
@@ -125,6 +135,26 @@ impl ChannelStore for Channels {
             query.execute(&self.pool).await.map(|_| ()).map_err(port_error)
         }
         .boxed()
+    }
+
+    fn renewing<'a>(
+        &'a self,
+        tenant: TenantId,
+        connection: ConnectionId,
+        from: &'a Sealed,
+        _patience: Duration,
+    ) -> Stored<'a, Option<Sealed>> {
+        self.newer_credentials(tenant, connection, from).boxed()
+    }
+
+    fn renewed<'a>(
+        &'a self,
+        tenant: TenantId,
+        connection: ConnectionId,
+        from: &'a Sealed,
+        fresh: &'a Sealed,
+    ) -> Stored<'a, bool> {
+        self.change_credentials(tenant, connection, from, fresh).boxed()
     }
 
     fn remove(&self, tenant: TenantId, connection: ConnectionId) -> Stored<'_, ()> {
@@ -253,25 +283,7 @@ impl ChannelStore for Channels {
     }
 
     fn failures(&self, tenant: TenantId, connection: ConnectionId, limit: usize) -> Stored<'_, Vec<Failure>> {
-        async move {
-            let sql = "SELECT unit_id, code, cause, request, response, attempts, at FROM failures
-                       WHERE tenant_id = $1 AND connection_id = $2 ORDER BY at DESC, unit_id LIMIT $3";
-            let query = sqlx::query(sql).bind(tenant.0).bind(connection.0).bind(many(limit));
-            let rows = query.fetch_all(&self.pool).await.map_err(port_error)?;
-            let failure = |row| {
-                Ok(Failure {
-                    unit: UnitId(get(row, 0)?),
-                    code: get(row, 1)?,
-                    cause: get(row, 2)?,
-                    request: get(row, 3)?,
-                    response: get(row, 4)?,
-                    attempts: get(row, 5)?,
-                    at: Timestamp::from_micros(get(row, 6)?),
-                })
-            };
-            rows.iter().map(failure).collect()
-        }
-        .boxed()
+        self.failures_of(tenant, connection, limit).boxed()
     }
 
     fn receive<'a>(
@@ -285,6 +297,10 @@ impl ChannelStore for Channels {
 
     fn notices(&self, tenant: TenantId, connection: ConnectionId, limit: usize) -> Stored<'_, Vec<Notice>> {
         self.waiting_news(tenant, connection, limit).boxed()
+    }
+
+    fn with_news(&self) -> Stored<'_, Vec<ConnectionId>> {
+        self.connections_with_news().boxed()
     }
 
     fn done<'a>(
@@ -341,5 +357,4 @@ impl ChannelStore for Channels {
 }
 
 #[cfg(test)]
-#[path = "channels_tests.rs"]
 mod tests;

@@ -1,6 +1,7 @@
 //! The PostgreSQL ledger against the contract of every ledger, and what is PostgreSQL's own, on private servers.
 
 mod batches;
+mod channels;
 mod checking;
 mod contract;
 mod crowds;

@@ -3,8 +3,15 @@
 use super::*;
 use crate::domain::erp::{Entry, ErpChange};
 use crate::domain::event::Body;
+use crate::domain::hook::News;
+use crate::domain::ids::{TenantId, UnitId};
+use crate::domain::time::Timestamp;
 use crate::fixtures::{Shop, sale_of};
+use crate::ports::channel::{ChannelStore as _, Failure, GivenUp, Mapping, Notice, OrderRecord, Settled};
+use crate::ports::hooks::HookStore as _;
+use crate::store::channels_contract::{connect, connection, sealed};
 use crate::store::contract;
+use crate::store::hooks_contract::{hook, message, subscribe};
 use sqlx::Row as _;
 use uuid::Uuid;
 
@@ -26,8 +33,47 @@ async fn two_shops(home: &Database) -> [Shop; 2] {
         }))));
         store.apply(&events).await.unwrap();
         store.skip(shop.id(), shop.sequence + 2, "given up").await.unwrap();
+        connected(home, shop.id()).await;
     }
     shops
+}
+
+/// What there is of a marketplace and a webhook.
+async fn connected(home: &Database, tenant: TenantId) {
+    let channels = home.ledger.channels();
+    let (one, at) = (connection(tenant, &tenant.to_string()), Timestamp::from_micros(1));
+    let (id, unit) = (one.id, UnitId(Uuid::now_v7()));
+    connect(&channels, &one, &sealed(1)).await;
+    channels.map(tenant, id, &[Mapping { unit, item: "i".into(), shown: None }]).await.unwrap();
+    let (code, cause) = ("c".to_owned(), "c".to_owned());
+    let (request, response) = (String::new(), String::new());
+    let failure = Failure { unit, code, cause, request, response, attempts: 1, at };
+    channels.fail(tenant, id, &[failure]).await.unwrap();
+    let notice = Notice { id: "n".into(), topic: "t".into(), body: vec![1], at };
+    channels.receive(tenant, id, &notice).await.unwrap();
+    let order = OrderRecord {
+        id: "o".into(),
+        name: "o".into(),
+        sale: None,
+        state: "sin_stock".into(),
+        remark: String::new(),
+        version: at,
+        at,
+    };
+    let given_up = GivenUp {
+        notice: "n".into(),
+        topic: "t".into(),
+        order: Some("o".into()),
+        code: "c".into(),
+        cause: "c".into(),
+        response: String::new(),
+        at,
+    };
+    let (order, given_up, told) = (Some(order), Some(given_up), Vec::new());
+    channels.done(tenant, id, &Settled { notice: "n".into(), order, given_up, told }).await.unwrap();
+    subscribe(&channels, &hook(tenant, &[News::DeadLetters])).await;
+    assert!(channels.raise("depth", &message(tenant, News::DeadLetters, "m")).await.unwrap());
+    // Not closed: the claims stay.
 }
 
 async fn count(connection: &mut PgConnection, table: &str) -> i64 {
@@ -110,9 +156,22 @@ async fn every_tenant_table_is_under_forced_row_level_security() {
                AND has_function_privilege('blend_app', oid, 'EXECUTE') ORDER BY 1";
     sqlx::raw_sql("CREATE ROLE nobody").execute(&mut owner).await.unwrap();
     let across: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut owner).await.unwrap();
-    assert_eq!(across, ["all_tenants", "page_of_key_hashes", "tenants_with_rows"]);
+    let known = [
+        "all_connections",
+        "all_failures",
+        "all_given_up",
+        "all_hooks",
+        "all_refused_messages",
+        "all_tenants",
+        "connections_with_news",
+        "count_channel_letters",
+        "count_hook_letters",
+        "page_of_key_hashes",
+        "tenants_with_rows",
+    ];
+    assert_eq!(across, known);
     let definers = "SELECT count(*) FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace";
-    assert_eq!(sqlx::query_scalar::<_, i64>(definers).fetch_one(&mut owner).await.unwrap(), 3);
+    assert_eq!(sqlx::query_scalar::<_, i64>(definers).fetch_one(&mut owner).await.unwrap(), 11);
     let mut blend = home.connect_as_blend().await;
     sqlx::raw_sql("SET blend.across = 'on'").execute(&mut blend).await.unwrap();
     assert_eq!(count(&mut blend, "all_tenants()").await, 2);
@@ -140,6 +199,11 @@ async fn an_owner_without_privileges_is_enough() {
         assert_eq!(home.reader().snapshots(0, 1).await.unwrap().len(), 2);
         assert_eq!(home.reader().key_hashes(None, 10).await.unwrap().len(), 2);
         assert_eq!(contract::snapshot(&home, shops[0].id()).await.sequence, 8);
+        let channels = home.ledger.channels();
+        assert_eq!(
+            (channels.connections().await.unwrap().len(), channels.letters(9).await.unwrap().len()),
+            (2, 4)
+        );
         let mut owner = home.connect().await;
         assert_eq!(count(&mut owner, "sales").await, 0, "the owner forgot its tenant and sees sales");
         sqlx::raw_sql("SET blend.across = 'on'").execute(&mut owner).await.unwrap();

@@ -207,11 +207,12 @@ impl HookStore for Channels {
         .boxed()
     }
 
-    fn next(&self, hook: HookId) -> Stored<'_, Option<Waiting>> {
+    fn next(&self, tenant: TenantId, hook: HookId) -> Stored<'_, Option<Waiting>> {
         async move {
             let sql = "SELECT position, id, body, attempts, due_at FROM hook_messages
-                       WHERE hook_id = $1 AND state = 'pendiente' ORDER BY position LIMIT 1";
-            let row = sqlx::query(sql).bind(hook.0).fetch_optional(&self.pool).await.map_err(port_error)?;
+                       WHERE +tenant_id = $1 AND hook_id = $2 AND state = 'pendiente' ORDER BY position LIMIT 1";
+            let query = sqlx::query(sql).bind(tenant.0).bind(hook.0);
+            let row = query.fetch_optional(&self.pool).await.map_err(port_error)?;
             let waiting = |row: &SqliteRow| {
                 Ok(Waiting {
                     position: get(row, 0)?,
@@ -226,16 +227,18 @@ impl HookStore for Channels {
         .boxed()
     }
 
-    fn waiting(&self, hook: HookId) -> Stored<'_, u64> {
+    fn waiting(&self, tenant: TenantId, hook: HookId) -> Stored<'_, u64> {
         async move {
-            let sql = "SELECT count(*) FROM hook_messages WHERE hook_id = $1 AND state = 'pendiente'";
-            let count = sqlx::query_scalar::<_, i64>(sql).bind(hook.0).fetch_one(&self.pool).await;
+            let sql = "SELECT count(*) FROM hook_messages
+                       WHERE +tenant_id = $1 AND hook_id = $2 AND state = 'pendiente'";
+            let query = sqlx::query_scalar::<_, i64>(sql).bind(tenant.0).bind(hook.0);
+            let count = query.fetch_one(&self.pool).await;
             count.map(i64::unsigned_abs).map_err(port_error)
         }
         .boxed()
     }
 
-    fn tried<'a>(&'a self, hook: HookId, attempt: &'a Attempt) -> Stored<'a, ()> {
+    fn tried<'a>(&'a self, tenant: TenantId, hook: HookId, attempt: &'a Attempt) -> Stored<'a, ()> {
         async move {
             let (state, due_at) = match attempt.fate {
                 Fate::Delivered => ("entregada", attempt.at),
@@ -245,7 +248,7 @@ impl HookStore for Channels {
             let sql =
                 "UPDATE hook_messages SET state = $3, due_at = $4, status = $5, response = $6, tried_at = $7,
                            attempts = attempts + 1
-                       WHERE hook_id = $1 AND position = $2";
+                       WHERE hook_id = $1 AND position = $2 AND tenant_id = $8";
             let query = sqlx::query(sql)
                 .bind(hook.0)
                 .bind(attempt.position)
@@ -253,7 +256,8 @@ impl HookStore for Channels {
                 .bind(due_at.micros())
                 .bind(attempt.status)
                 .bind(&attempt.response)
-                .bind(attempt.at.micros());
+                .bind(attempt.at.micros())
+                .bind(tenant.0);
             query.execute(&self.pool).await.map_err(port_error)?;
             if attempt.fate == Fate::Delivered && attempt.position.unsigned_abs().is_multiple_of(256) {
                 // What arrived long ago is in nobody's way, and in nobody's interest.
@@ -287,21 +291,21 @@ impl HookStore for Channels {
         .boxed()
     }
 
-    fn send_again(&self, hook: HookId, position: i64) -> Stored<'_, bool> {
+    fn send_again(&self, tenant: TenantId, hook: HookId, position: i64) -> Stored<'_, bool> {
         async move {
             let sql = "UPDATE hook_messages SET state = 'pendiente', attempts = 0, due_at = 0
-                       WHERE hook_id = $1 AND position = $2";
-            let done = sqlx::query(sql).bind(hook.0).bind(position).execute(&self.pool).await;
+                       WHERE tenant_id = $1 AND hook_id = $2 AND position = $3";
+            let done = sqlx::query(sql).bind(tenant.0).bind(hook.0).bind(position).execute(&self.pool).await;
             Ok(done.map_err(port_error)?.rows_affected() > 0)
         }
         .boxed()
     }
 
-    fn bury_message(&self, hook: HookId, position: i64) -> Stored<'_, bool> {
+    fn bury_message(&self, tenant: TenantId, hook: HookId, position: i64) -> Stored<'_, bool> {
         async move {
-            let sql =
-                "DELETE FROM hook_messages WHERE hook_id = $1 AND position = $2 AND state = 'descartada'";
-            let done = sqlx::query(sql).bind(hook.0).bind(position).execute(&self.pool).await;
+            let sql = "DELETE FROM hook_messages
+                       WHERE tenant_id = $1 AND hook_id = $2 AND position = $3 AND state = 'descartada'";
+            let done = sqlx::query(sql).bind(tenant.0).bind(hook.0).bind(position).execute(&self.pool).await;
             Ok(done.map_err(port_error)?.rows_affected() > 0)
         }
         .boxed()
@@ -352,7 +356,3 @@ impl HookStore for Channels {
         .boxed()
     }
 }
-
-#[cfg(test)]
-#[path = "hooks_tests.rs"]
-mod tests;

@@ -5,7 +5,7 @@ use crate::domain::dead_letter::{DeadLetter, LetterId, Matter};
 use crate::domain::ids::{ConnectionId, TenantId, UnitId};
 use crate::domain::time::Timestamp;
 use crate::ports::PortError;
-use crate::ports::channel::GivenUp;
+use crate::ports::channel::{Failure, GivenUp};
 use crate::sqlite::port_error;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uuid::Uuid;
@@ -31,6 +31,30 @@ impl Channels {
         let sql = "SELECT (SELECT count(*) FROM failures) + (SELECT count(*) FROM given_up)";
         let count: i64 = sqlx::query_scalar(sql).fetch_one(&self.pool).await.map_err(port_error)?;
         Ok(usize::try_from(count).unwrap_or_default())
+    }
+
+    pub(super) async fn failures_of(
+        &self,
+        tenant: TenantId,
+        connection: ConnectionId,
+        limit: usize,
+    ) -> Result<Vec<Failure>, PortError> {
+        let sql = "SELECT unit_id, code, cause, request, response, attempts, at FROM failures
+                   WHERE tenant_id = $1 AND connection_id = $2 ORDER BY at DESC, unit_id LIMIT $3";
+        let query = sqlx::query(sql).bind(tenant.0).bind(connection.0).bind(many(limit));
+        let rows = query.fetch_all(&self.pool).await.map_err(port_error)?;
+        let failure = |row| {
+            Ok(Failure {
+                unit: UnitId(get(row, 0)?),
+                code: get(row, 1)?,
+                cause: get(row, 2)?,
+                request: get(row, 3)?,
+                response: get(row, 4)?,
+                attempts: get(row, 5)?,
+                at: Timestamp::from_micros(get(row, 6)?),
+            })
+        };
+        rows.iter().map(failure).collect()
     }
 
     pub(super) async fn forget_failures(

@@ -1,16 +1,18 @@
-//! Connections at rest.
+//! What every store of connections must do, as functions over an empty one. An adapter's tests call each of them.
 
-use super::*;
-use crate::domain::channel::Policy;
-use crate::domain::ids::LocationId;
-use crate::domain::ids::SaleId;
+use crate::domain::channel::{ChannelKind, Connection, Policy};
+use crate::domain::ids::{ConnectionId, LocationId, SaleId, TenantId, UnitId};
+use crate::domain::time::Timestamp;
+use crate::ports::PortError;
+use crate::ports::channel::{ChannelStore, Failure, GivenUp, Mapping, Notice, OrderRecord, Sealed, Settled};
+use std::time::Duration;
 use uuid::Uuid;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_micros(second * 1_000_000)
 }
 
-fn connection(tenant: TenantId, account: &str) -> Connection {
+pub fn connection(tenant: TenantId, account: &str) -> Connection {
     Connection {
         id: ConnectionId(Uuid::now_v7()),
         tenant,
@@ -25,45 +27,66 @@ fn connection(tenant: TenantId, account: &str) -> Connection {
     }
 }
 
-async fn file() -> (tempfile::TempDir, Channels) {
-    let dir = tempfile::tempdir().unwrap();
-    let channels = Channels::open(&dir.path().join("channels.db")).await.unwrap();
-    (dir, channels)
+/// Connected, by whoever looks after it.
+pub async fn connect(channels: &dyn ChannelStore, connection: &Connection, sealed: &Sealed) {
+    assert!(channels.claim(connection.tenant, connection.id.0).await.unwrap());
+    channels.save(connection, Some(sealed)).await.unwrap();
 }
 
-fn sealed(byte: u8) -> Sealed {
+pub fn sealed(byte: u8) -> Sealed {
     Sealed { key_id: format!("k{byte}"), bytes: vec![byte; 3] }
 }
 
-#[tokio::test]
-async fn connections_are_kept_with_their_credentials_and_an_account_is_connected_once() {
-    let (dir, channels) = file().await;
+pub async fn connections_are_kept_with_their_credentials_and_an_account_is_connected_once(
+    channels: &dyn ChannelStore,
+) {
     let mut one = connection(TenantId(Uuid::now_v7()), "a");
-    channels.save(&one, Some(&sealed(1))).await.unwrap();
+    connect(channels, &one, &sealed(1)).await;
     let thief = connection(TenantId(Uuid::now_v7()), "a");
+    assert!(channels.claim(thief.tenant, thief.id.0).await.unwrap());
     let refused = channels.save(&thief, Some(&sealed(2))).await.unwrap_err();
     assert!(matches!(refused, PortError::Permanent(_)), "{refused}");
     (one.paused, one.name, one.policy.buffer) = (true, "Otra".into(), crate::fixtures::whole(2));
     channels.save(&one, None).await.unwrap();
-    channels.close().await.unwrap();
-    let channels = Channels::open(&dir.path().join("channels.db")).await.unwrap();
     assert_eq!(channels.connections().await.unwrap(), [(one.clone(), sealed(1))]);
     channels.save(&one, Some(&sealed(3))).await.unwrap();
     assert_eq!(channels.connections().await.unwrap(), [(one.clone(), sealed(3))]);
+    assert_eq!(channels.connection(one.tenant, one.id).await.unwrap(), Some((one.clone(), sealed(3))));
+    assert_eq!(channels.connection(thief.tenant, one.id).await.unwrap(), None);
     // Without credentials there is no first time.
-    assert!(channels.save(&connection(one.tenant, "b"), None).await.is_err());
+    let new = connection(one.tenant, "b");
+    assert!(channels.claim(new.tenant, new.id.0).await.unwrap());
+    assert!(channels.save(&new, None).await.is_err());
     channels.remove(one.tenant, one.id).await.unwrap();
     assert!(channels.connections().await.unwrap().is_empty());
     channels.save(&thief, Some(&sealed(2))).await.unwrap();
 }
 
-#[tokio::test]
-async fn what_is_confirmed_is_kept_and_ends_the_failures_about_it() {
-    let (_dir, channels) = file().await;
+pub async fn credentials_are_changed_by_whoever_got_them_for_those_at_rest(channels: &dyn ChannelStore) {
+    let one = connection(TenantId(Uuid::now_v7()), "a");
+    connect(channels, &one, &sealed(1)).await;
+    let patience = Duration::from_secs(30);
+    let renewing =
+        async |from: u8| channels.renewing(one.tenant, one.id, &sealed(from), patience).await.unwrap();
+    let renewed = async |from: u8, fresh: u8| {
+        channels.renewed(one.tenant, one.id, &sealed(from), &sealed(fresh)).await.unwrap()
+    };
+    assert_eq!(renewing(1).await, None, "nobody was faster");
+    assert!(renewed(1, 2).await);
+    assert_eq!(renewing(1).await, Some(sealed(2)), "somebody was");
+    assert!(!renewed(1, 3).await, "they were given for others than those at rest");
+    assert_eq!(channels.connections().await.unwrap(), [(one.clone(), sealed(2))]);
+    let lost = channels.hold(&[(one.tenant, one.id.0)]).await.unwrap();
+    assert!(lost.is_empty());
+    channels.release(one.tenant, one.id.0).await.unwrap();
+    assert!(channels.claim(one.tenant, one.id.0).await.unwrap());
+}
+
+pub async fn what_is_confirmed_is_kept_and_ends_the_failures_about_it(channels: &dyn ChannelStore) {
     let one = connection(TenantId(Uuid::now_v7()), "a");
     let other = connection(one.tenant, "b");
     for connection in [&one, &other] {
-        channels.save(connection, Some(&sealed(1))).await.unwrap();
+        connect(channels, connection, &sealed(1)).await;
     }
     let units: Vec<UnitId> = (0..3).map(|_| UnitId(Uuid::now_v7())).collect();
     let mapping = |unit: UnitId, item: &str, shown| Mapping { unit, item: item.into(), shown };
@@ -106,11 +129,9 @@ async fn what_is_confirmed_is_kept_and_ends_the_failures_about_it() {
     assert!(channels.mappings(TenantId(Uuid::now_v7()), one.id).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn news_is_taken_in_once_and_done_once() {
-    let (_dir, channels) = file().await;
+pub async fn news_is_taken_in_once_and_done_once(channels: &dyn ChannelStore) {
     let one = connection(TenantId(Uuid::now_v7()), "a");
-    channels.save(&one, Some(&sealed(1))).await.unwrap();
+    connect(channels, &one, &sealed(1)).await;
     let notice = |id: &str, second| Notice {
         id: id.into(),
         topic: "orders/create".into(),
@@ -123,6 +144,7 @@ async fn news_is_taken_in_once_and_done_once() {
     }
     let waiting = channels.notices(one.tenant, one.id, 9).await.unwrap();
     assert_eq!(waiting, [notice("a", 1), notice("b", 2)]);
+    assert_eq!(channels.with_news().await.unwrap(), [one.id]);
     let mut order = OrderRecord {
         id: "77".into(),
         name: "#77".into(),
@@ -143,17 +165,16 @@ async fn news_is_taken_in_once_and_done_once() {
     assert_eq!(channels.orders(one.tenant, one.id, 9).await.unwrap(), [order]);
     assert_eq!(channels.order(one.tenant, one.id, "78").await.unwrap(), None);
     assert!(channels.notices(one.tenant, one.id, 9).await.unwrap().is_empty());
+    assert!(channels.with_news().await.unwrap().is_empty());
 }
 
 fn settled(notice: &str, order: &OrderRecord) -> Settled {
     Settled { notice: notice.into(), order: Some(order.clone()), ..Settled::default() }
 }
 
-#[tokio::test]
-async fn what_is_given_up_is_listed_revived_and_forgotten_with_its_order() {
-    let (_dir, channels) = file().await;
+pub async fn what_is_given_up_is_listed_revived_and_forgotten_with_its_order(channels: &dyn ChannelStore) {
     let one = connection(TenantId(Uuid::now_v7()), "a");
-    channels.save(&one, Some(&sealed(1))).await.unwrap();
+    connect(channels, &one, &sealed(1)).await;
     let (tenant, id) = (one.tenant, one.id);
     let receive = async |notice: &str, second| {
         let body = notice.as_bytes().to_vec();
