@@ -40,6 +40,9 @@ pub const CAPACITY: usize = 256;
 /// Events taken from the bus at once.
 pub const BATCH: usize = 4_096;
 
+/// Where no connection is of a kind, its group only has to keep up: nobody is kept waiting, and a commit wakes nobody.
+const IDLE: Duration = Duration::from_millis(200);
+
 /// A message of a channel may take this long: it waits for its own file only.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -82,6 +85,8 @@ pub enum NotDone {
 
 /// What it is asked.
 pub enum Msg {
+    /// Time to wait for events of a kind again.
+    Listen(ChannelKind, Box<dyn EventFeed>),
     /// The bus had something for a kind.
     Fetched(ChannelKind, Box<dyn EventFeed>, Result<Vec<Delivery>, PortError>),
     /// Connect.
@@ -243,9 +248,13 @@ impl ChannelManager {
         cx.pipe(fetch, move |(feed, fetched)| Msg::Fetched(kind, feed, fetched));
     }
 
+    fn has_any(&self, kind: ChannelKind) -> bool {
+        self.connected.values().any(|connected| connected.connection.kind == kind)
+    }
+
     /// Tells each channel of a kind what moved in its shop.
     fn spread(&self, kind: ChannelKind, deliveries: &[Delivery]) {
-        if !self.connected.values().any(|connected| connected.connection.kind == kind) {
+        if !self.has_any(kind) {
             return;
         }
         let mut moved: HashMap<TenantId, (HashMap<UnitId, bool>, u64)> = HashMap::new();
@@ -325,13 +334,18 @@ impl Behaviour for ChannelManager {
 
     async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
         match msg {
+            Msg::Listen(kind, feed) => Self::fetch(kind, feed, cx),
             Msg::Fetched(kind, mut feed, fetched) => {
                 let deliveries = fetched?;
                 self.spread(kind, &deliveries);
                 self.events += deliveries.len() as u64;
                 feed.done(&deliveries).await?;
-                if !cx.shutting_down() {
+                if cx.shutting_down() {
+                    // Whoever takes it up again goes on behind what is confirmed.
+                } else if self.has_any(kind) {
                     Self::fetch(kind, feed, cx);
+                } else {
+                    cx.notify_after(IDLE, Msg::Listen(kind, feed));
                 }
             }
             Msg::Create(connection, credentials, reply) => {

@@ -138,7 +138,7 @@ async fn an_owner_without_privileges_is_enough() {
         let home = Database { ledger: Ledger::open(&settings(url.clone())).await.unwrap(), url };
         let shops = two_shops(&home).await;
         assert_eq!(home.reader().snapshots(0, 1).await.unwrap().len(), 2);
-        assert_eq!(home.reader().key_hashes(None, 10).await.unwrap().len(), 2);
+        assert_eq!(home.reader().key_hashes(None, 10).await.unwrap().hashes.len(), 2);
         assert_eq!(contract::snapshot(&home, shops[0].id()).await.sequence, 8);
         let mut owner = home.connect().await;
         assert_eq!(count(&mut owner, "sales").await, 0, "the owner forgot its tenant and sees sales");
