@@ -1,11 +1,12 @@
 //! A MercadoLibre that enforces the real contract: single-use refresh tokens, variations that are deleted when they are
 //! not named, versions of stock, writes that warehouses ignore, limits per app and endpoint.
 
-use super::shell::{Called, Fault, Reply, Shell, Site};
+use super::shell::{Called, Front, Reply, Shell, Site};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::Deref;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -82,11 +83,6 @@ impl Meli {
         Shell::start(seller).await.map(Self)
     }
 
-    /// Its address as a URL.
-    pub fn url(&self) -> String {
-        self.0.url()
-    }
-
     /// The token that is accepted now.
     pub fn token(&self) -> String {
         self.0.site().token.clone()
@@ -105,26 +101,6 @@ impl Meli {
     /// How many tokens were given out.
     pub fn tokens(&self) -> u64 {
         self.0.site().tokens
-    }
-
-    /// Answers to the next calls.
-    pub fn next(&self, faults: &[Fault]) {
-        self.0.next(faults);
-    }
-
-    /// So many calls of a thousand meet one of these, chosen by dice that begin with this seed.
-    pub fn weather(&self, per_mille: u64, faults: &[Fault], seed: u64) {
-        self.0.weather(per_mille, faults, seed);
-    }
-
-    /// No more of those.
-    pub fn no_more_faults(&self) {
-        self.0.no_more_faults();
-    }
-
-    /// Every call is a 503 until it is back.
-    pub fn away(&self, away: bool) {
-        self.0.away(away);
     }
 
     /// The seller keeps stock in warehouses: a quantity of a product of this id.
@@ -179,7 +155,7 @@ impl Meli {
 
     /// What it was asked.
     pub fn counts(&self) -> Counts {
-        let calls = self.0.calls();
+        let calls = self.calls();
         Counts { calls, ..self.0.site().counts.clone() }
     }
 
@@ -189,8 +165,25 @@ impl Meli {
     ///
     /// When it does not within half a minute.
     pub async fn shows(&self, id: &str, quantity: i64) {
-        let shows = self.0.until(PATIENCE, || self.item(id).quantity == quantity).await;
-        assert!(shows, "{id} never shows {quantity}: {:?}; {:?}", self.item(id), self.counts());
+        self.until(&format!("{id} shows {quantity}"), || self.item(id).quantity == quantity).await;
+    }
+
+    /// Waits until something is so; looked at whenever it was called, or something was changed.
+    ///
+    /// # Panics
+    ///
+    /// When it does not become so within half a minute.
+    pub async fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let is_so = self.becomes(PATIENCE, is_so).await;
+        assert!(is_so, "never: {what}; {:?}; {:?}", self.counts(), self.0.site().items);
+    }
+}
+
+impl Deref for Meli {
+    type Target = Front;
+
+    fn deref(&self) -> &Front {
+        &self.0
     }
 }
 

@@ -13,5 +13,5 @@ mod shell;
 mod shopify;
 
 pub use meli::{Counts as MeliCounts, Item as MeliItem, Meli, SELLER};
-pub use shell::{Called, Fault, Reply, Shell, Site};
+pub use shell::{Called, Fault, Front, Reply, Shell, Site};
 pub use shopify::{Asked, Counts as ShopifyCounts, Documents, Field, Known, PLACE, Shopify};
