@@ -1,10 +1,11 @@
 //! Marketplaces: what is sold here is gone there, what is ordered there is sold here, whatever dies in between.
 
 mod letters;
+mod moments;
 mod steps;
 
 use crate::servers::shopify as strict;
-use crate::simulator::{Fault, Meli, MeliItem, SELLER, Shopify};
+use crate::simulator::{Called, Fault, Meli, MeliItem, SELLER, Shopify};
 use crate::support::api::Api;
 use crate::support::dice::{Dice, wish};
 use crate::support::eventually;
