@@ -56,7 +56,8 @@ struct Target {
     path: String,
     version: Option<String>,
     body: Value,
-    endpoint: Endpoint,
+    /// What it is counted towards, besides writes.
+    endpoint: Option<Endpoint>,
 }
 
 impl Meli {
@@ -94,7 +95,9 @@ impl Meli {
     }
 
     async fn put(&self, target: &Target) -> Result<(), Refused> {
-        self.budget.wait(self.app(), target.endpoint).await;
+        if let Some(endpoint) = target.endpoint {
+            self.budget.wait(self.app(), endpoint).await;
+        }
         let shown = format!("PUT {} {}", target.path, target.body);
         let mut request = self
             .http
@@ -105,7 +108,9 @@ impl Meli {
         if let Some(version) = &target.version {
             request = request.header("x-version", version);
         }
+        let turn = self.budget.write(self.app()).await;
         let answer = http::send(request, &shown).await?;
+        turn.answered();
         retry::written(&answer, &shown)
     }
 
@@ -159,14 +164,14 @@ impl Meli {
                 path: format!("/user-products/{product}/stock/type/seller_warehouse"),
                 version: Some(version),
                 body: stock.with(quantity),
-                endpoint: Endpoint::ProductStock,
+                endpoint: Some(Endpoint::ProductStock),
             }),
             Place::Item(id) => self.items(&[id]).await?.get(id).map(|item| Target {
                 there: item.available_quantity,
                 path: format!("/items/{id}"),
                 version: None,
                 body: json!({ "available_quantity": quantity }),
-                endpoint: Endpoint::Writing,
+                endpoint: None,
             }),
             Place::Variation(id, variation) => {
                 let found = self.items(&[id]).await?;
@@ -177,7 +182,7 @@ impl Meli {
                     version: None,
                     // A variation that is not named is deleted: all of them are.
                     body: item.with_variation(variation, quantity),
-                    endpoint: Endpoint::Writing,
+                    endpoint: None,
                 })
             }
         })
