@@ -4,6 +4,7 @@ use super::{Msg, NotDone, WebhookSender};
 use crate::actors::kit::{AskError, Handle, Reply};
 use crate::domain::hook::{Hook, Secret};
 use crate::domain::ids::{HookId, TenantId};
+use crate::domain::time::Timestamp;
 use crate::ports::hooks::Logged;
 
 /// What the edge sees of the webhooks. Cheap to clone.
@@ -49,6 +50,11 @@ impl Webhooks {
     /// Stops sending, or goes on with what waits.
     pub async fn pause(&self, tenant: TenantId, id: HookId, paused: bool) -> Asked<()> {
         self.ask(|reply| Msg::Pause(tenant, id, paused, reply)).await
+    }
+
+    /// Another secret from now on; says until when the one before signs too.
+    pub async fn rotate(&self, tenant: TenantId, id: HookId, secret: Secret) -> Asked<Timestamp> {
+        self.ask(|reply| Msg::Rotate(tenant, id, secret, reply)).await
     }
 
     /// Sends something to see.
