@@ -24,6 +24,7 @@ pub use letters::MessageLetters;
 pub use messages::{Msg, NotDone, Ports, Settings};
 
 use super::kit::{Behaviour, Cx, Fault};
+use super::listening::listen;
 use crate::domain::hook::{Hook, Message, News, Secret, Signing};
 use crate::domain::ids::{ConnectionId, HookId, TenantId};
 use crate::domain::time::Timestamp;
@@ -150,20 +151,6 @@ impl WebhookSender {
         self.hooks.get(&id).filter(|known| known.hook.tenant == tenant).ok_or(NotDone::Unknown)
     }
 
-    /// Waits for events beside the mailbox.
-    fn listen(mut feed: Box<dyn EventFeed>, cx: &mut Cx<Self>) {
-        let draining = cx.until_shutdown();
-        let fetch = async move {
-            let fetched = tokio::select! {
-                biased;
-                fetched = feed.next(BATCH) => fetched,
-                () = draining => Ok(Vec::new()),
-            };
-            (feed, fetched)
-        };
-        cx.pipe(fetch, |(feed, fetched)| Msg::Fetched(feed, fetched));
-    }
-
     /// Keeps what is worth telling, for everybody who wants it.
     async fn keep(&mut self, deliveries: &[Delivery]) -> Result<(), PortError> {
         let mut messages = Vec::new();
@@ -285,7 +272,7 @@ impl Behaviour for WebhookSender {
     async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
         self.load().await?;
         if let Some(open) = &self.feed {
-            Self::listen(open().await?, cx);
+            listen(open().await?, BATCH, cx, Msg::Fetched);
         }
         cx.notify(Msg::Look);
         cx.notify(Msg::Count);
@@ -294,7 +281,7 @@ impl Behaviour for WebhookSender {
 
     async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
         match msg {
-            Msg::Listen(feed) => Self::listen(feed, cx),
+            Msg::Listen(feed) => listen(feed, BATCH, cx, Msg::Fetched),
             Msg::Fetched(mut feed, fetched) => {
                 let deliveries = fetched?;
                 self.keep(&deliveries).await?;
