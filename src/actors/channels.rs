@@ -204,8 +204,9 @@ impl ChannelManager {
         }
         let is_same = |other: &Connected| {
             let other = &other.connection;
-            (other.kind, &other.account, &other.place)
-                == (connection.kind, &connection.account, &connection.place)
+            // A seller's refresh token is good for one user of it, whatever the warehouse.
+            (other.kind, &other.account) == (connection.kind, &connection.account)
+                && (connection.kind == ChannelKind::Meli || other.place == connection.place)
         };
         if self.connected.values().any(is_same) {
             return Err(NotDone::Taken);
