@@ -22,6 +22,7 @@ pub use letters::Letters;
 
 use super::channel::{self, ForMeli, ForShopify, MeliActor, Msg as ChannelMsg, Pace, Ports, ShopifyActor};
 use super::kit::{Answer, Behaviour, Cx, Fault, Handle, Place, Reply, RestartPolicy, Spec, Supervisor};
+use super::listening::listen;
 use crate::domain::channel::{ChannelKind, Connection, Refused, signature};
 use crate::domain::event::{Body, Event};
 use crate::domain::ids::{ConnectionId, TenantId, UnitId};
@@ -208,8 +209,9 @@ impl ChannelManager {
         }
         let is_same = |other: &Connected| {
             let other = &other.connection;
-            (other.kind, &other.account, &other.place)
-                == (connection.kind, &connection.account, &connection.place)
+            // A seller's refresh token is good for one user of it, whatever the warehouse.
+            (other.kind, &other.account) == (connection.kind, &connection.account)
+                && (connection.kind == ChannelKind::Meli || other.place == connection.place)
         };
         if self.connected.values().any(is_same) {
             return Err(NotDone::Taken);
@@ -235,17 +237,8 @@ impl ChannelManager {
     }
 
     /// Waits for events beside the mailbox.
-    fn fetch(kind: ChannelKind, mut feed: Box<dyn EventFeed>, cx: &mut Cx<Self>) {
-        let draining = cx.until_shutdown();
-        let fetch = async move {
-            let fetched = tokio::select! {
-                biased;
-                fetched = feed.next(BATCH) => fetched,
-                () = draining => Ok(Vec::new()),
-            };
-            (feed, fetched)
-        };
-        cx.pipe(fetch, move |(feed, fetched)| Msg::Fetched(kind, feed, fetched));
+    fn fetch(kind: ChannelKind, feed: Box<dyn EventFeed>, cx: &mut Cx<Self>) {
+        listen(feed, BATCH, cx, move |feed, fetched| Msg::Fetched(kind, feed, fetched));
     }
 
     fn has_any(&self, kind: ChannelKind) -> bool {

@@ -52,6 +52,16 @@ pub async fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// The same for what has to be asked about; says what it came to.
+pub async fn until_some<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 pub fn quick() -> RestartPolicy {
     let (backoff_min, backoff_max) = (Duration::from_millis(1), Duration::from_millis(4));
     RestartPolicy { max_restarts: 20, window: Duration::from_secs(60), backoff_min, backoff_max }

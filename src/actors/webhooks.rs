@@ -24,8 +24,10 @@ pub use letters::MessageLetters;
 pub use messages::{Msg, NotDone, Ports, Settings};
 
 use super::kit::{Behaviour, Cx, Fault};
-use crate::domain::hook::{Hook, Message, News, Secret};
+use super::listening::listen;
+use crate::domain::hook::{Hook, Message, News, Secret, Signing};
 use crate::domain::ids::{ConnectionId, HookId, TenantId};
+use crate::domain::time::Timestamp;
 use crate::ports::bus::{Delivery, EventFeed};
 use crate::ports::channel::{Credentials, Sealed, Vault};
 use crate::ports::{Open, PortError};
@@ -60,7 +62,7 @@ const DEPTH: &str = "dead_letters";
 
 struct Known {
     hook: Hook,
-    secret: Secret,
+    signing: Signing,
     /// Somebody is sending to it.
     busy: bool,
     /// It may have something to send.
@@ -79,15 +81,16 @@ pub struct WebhookSender {
     events: u64,
 }
 
-/// A secret is sealed the way credentials are, for the receiver's id.
-fn seal(vault: &dyn Vault, hook: HookId, secret: &Secret) -> Result<Sealed, PortError> {
-    let credentials = Credentials { client_secret: Some(secret.reveal()), ..Credentials::default() };
+/// Secrets are sealed the way credentials are, for the receiver's id: those before it together with the newest, so that
+/// no store has to know that there are any.
+fn seal(vault: &dyn Vault, hook: HookId, signing: &Signing) -> Result<Sealed, PortError> {
+    let credentials = Credentials { client_secret: Some(signing.reveal()), ..Credentials::default() };
     vault.seal(ConnectionId(hook.0), &credentials)
 }
 
-fn unseal(vault: &dyn Vault, hook: HookId, sealed: &Sealed) -> Result<Secret, PortError> {
+fn unseal(vault: &dyn Vault, hook: HookId, sealed: &Sealed) -> Result<Signing, PortError> {
     let opened = vault.open(ConnectionId(hook.0), sealed)?.client_secret.unwrap_or_default();
-    Secret::parse(&opened).ok_or_else(|| PortError::Permanent("what was sealed is no secret".into()))
+    Signing::parse(&opened).ok_or_else(|| PortError::Permanent("what was sealed is no secret".into()))
 }
 
 impl WebhookSender {
@@ -105,12 +108,12 @@ impl WebhookSender {
                 continue;
             }
             match unseal(&*self.ports.vault, hook.id, &sealed) {
-                Ok(secret) => {
+                Ok(signing) => {
                     if self.ports.vault.is_outdated(&sealed) {
-                        let sealed = seal(&*self.ports.vault, hook.id, &secret)?;
+                        let sealed = seal(&*self.ports.vault, hook.id, &signing)?;
                         self.ports.store.save_hook(&hook, Some(&sealed)).await?;
                     }
-                    self.know(hook, secret);
+                    self.know(hook, signing);
                 }
                 Err(error) => {
                     tracing::error!(hook = %hook.id, tenant = %hook.tenant, %error, "a webhook's secret cannot be opened: nothing is sent to it");
@@ -133,33 +136,19 @@ impl WebhookSender {
                 // Its secret is in the settings, and stays there.
                 let unsealed = Sealed { key_id: String::new(), bytes: Vec::new() };
                 self.ports.store.save_hook(&hook, Some(&unsealed)).await?;
-                self.know(hook, secret);
+                self.know(hook, Signing::of(secret));
             }
             None => self.ports.store.remove_hook(tenant, id).await?,
         }
         Ok(())
     }
 
-    fn know(&mut self, hook: Hook, secret: Secret) {
-        self.hooks.insert(hook.id, Known { hook, secret, busy: false, has_work: true, not_before: None });
+    fn know(&mut self, hook: Hook, signing: Signing) {
+        self.hooks.insert(hook.id, Known { hook, signing, busy: false, has_work: true, not_before: None });
     }
 
     fn of(&self, tenant: TenantId, id: HookId) -> Result<&Known, NotDone> {
         self.hooks.get(&id).filter(|known| known.hook.tenant == tenant).ok_or(NotDone::Unknown)
-    }
-
-    /// Waits for events beside the mailbox.
-    fn listen(mut feed: Box<dyn EventFeed>, cx: &mut Cx<Self>) {
-        let draining = cx.until_shutdown();
-        let fetch = async move {
-            let fetched = tokio::select! {
-                biased;
-                fetched = feed.next(BATCH) => fetched,
-                () = draining => Ok(Vec::new()),
-            };
-            (feed, fetched)
-        };
-        cx.pipe(fetch, |(feed, fetched)| Msg::Fetched(feed, fetched));
     }
 
     /// Keeps what is worth telling, for everybody who wants it.
@@ -192,11 +181,26 @@ impl WebhookSender {
             let why = format!("{} is not heard of over this bus", news.as_str());
             return Err(NotDone::Port(PortError::Permanent(why)));
         }
-        let sealed = seal(&*self.ports.vault, hook.id, &secret)?;
+        let signing = Signing::of(secret);
+        let sealed = seal(&*self.ports.vault, hook.id, &signing)?;
         self.ports.store.save_hook(&hook, Some(&sealed)).await?;
         tracing::info!(hook = %hook.id, tenant = %hook.tenant, "a webhook was added");
-        self.know(hook, secret);
+        self.know(hook, signing);
         Ok(())
+    }
+
+    /// Kept before anything is signed with it.
+    async fn rotate(&mut self, tenant: TenantId, id: HookId, secret: Secret) -> Result<Timestamp, NotDone> {
+        let Known { hook, signing, .. } = self.of(tenant, id)?;
+        let rotated = signing.rotated(secret, self.ports.clock.now());
+        let (signing, until) = rotated.ok_or(NotDone::TooManySecrets)?;
+        let sealed = seal(&*self.ports.vault, id, &signing)?;
+        self.ports.store.save_hook(hook, Some(&sealed)).await?;
+        tracing::info!(hook = %id, %tenant, "a webhook has another secret");
+        if let Some(known) = self.hooks.get_mut(&id) {
+            known.signing = signing;
+        }
+        Ok(until)
     }
 
     async fn list(&self, tenant: TenantId) -> Result<Vec<(Hook, u64)>, NotDone> {
@@ -268,7 +272,7 @@ impl Behaviour for WebhookSender {
     async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
         self.load().await?;
         if let Some(open) = &self.feed {
-            Self::listen(open().await?, cx);
+            listen(open().await?, BATCH, cx, Msg::Fetched);
         }
         cx.notify(Msg::Look);
         cx.notify(Msg::Count);
@@ -277,7 +281,7 @@ impl Behaviour for WebhookSender {
 
     async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
         match msg {
-            Msg::Listen(feed) => Self::listen(feed, cx),
+            Msg::Listen(feed) => listen(feed, BATCH, cx, Msg::Fetched),
             Msg::Fetched(mut feed, fetched) => {
                 let deliveries = fetched?;
                 self.keep(&deliveries).await?;
@@ -316,6 +320,7 @@ impl Behaviour for WebhookSender {
                 reply.send(self.pause(tenant, id, paused).await);
                 self.send_all(cx);
             }
+            Msg::Rotate(tenant, id, secret, reply) => reply.send(self.rotate(tenant, id, secret).await),
             Msg::Test(tenant, id, reply) => {
                 reply.send(self.test(tenant, id).await);
                 self.send_all(cx);

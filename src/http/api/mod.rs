@@ -113,6 +113,7 @@ pub fn routes(api: Arc<Api>) -> Routes {
         .post("/api/v1/webhooks/salientes", with(&api, salientes::create))
         .delete("/api/v1/webhooks/salientes/{id}", with(&api, salientes::remove))
         .post("/api/v1/webhooks/salientes/{id}/probar", with(&api, salientes::test))
+        .post("/api/v1/webhooks/salientes/{id}/rotar", with(&api, salientes::rotate))
         .post("/api/v1/webhooks/salientes/{id}/pausar", with(&api, salientes::pause))
         .post("/api/v1/webhooks/salientes/{id}/reanudar", with(&api, salientes::resume))
         .get("/api/v1/webhooks/salientes/{id}/entregas", with(&api, salientes::log))
