@@ -10,33 +10,28 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot go on stops")]
 
+mod common;
+
 use actix_rt::System;
-use blend::actors::reservation::{Caller, Checkout, NewTenant, Shards};
+use blend::actors::reservation::{NewTenant, Shards};
 use blend::app::Engine;
 use blend::app::data_dir::DataDir;
 use blend::config::{Config, LegacyEncryption, LegacySource};
 use blend::domain::decimal::Quantity;
-use blend::domain::ids::{LocationId, TenantId};
-use blend::domain::sale::{PaymentMethod, RequestedLine, SaleRequest};
-use blend::domain::tenant::{Location, LocationKind, Tenant};
+use blend::domain::ids::TenantId;
 use blend::erp::simulator::{Login, Product, Shop, SqlServerStandIn};
 use blend::ports::clock::{SharedClock, SystemClock};
+use common::{argument, caller, one_of};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use uuid::Uuid;
 
 /// Changes a second.
 const RATE: u64 = 100;
 
 /// Movements of the unit that both sides sell.
 const BOTH: usize = 10_000;
-
-fn argument(name: &str, default: u64) -> u64 {
-    let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
-    arguments.next().map_or(default, |value| value.parse().expect("a number"))
-}
 
 /// So many balances, five sizes to a code.
 fn erp(rows: u64, clock: SharedClock) -> Shop {
@@ -58,7 +53,6 @@ fn erp(rows: u64, clock: SharedClock) -> Shop {
 struct World {
     shards: Shards,
     tenant: TenantId,
-    location: LocationId,
     erp: Shop,
     server: SqlServerStandIn,
     pollers: blend::actors::legacy_poller::Pollers,
@@ -76,7 +70,8 @@ fn main() {
         let erp = erp(rows, clock.clone());
         let login = Login { user: "blend".into(), password: "secreto".into() };
         let server = SqlServerStandIn::start("127.0.0.1:0", login, erp.handler()).await.unwrap();
-        let tenant = TenantId(Uuid::now_v7());
+        let (shop, location) = common::tenant(clock.now());
+        let tenant = shop.id;
         let mut config = Config::load(None).unwrap();
         config.data_dir = dir.path().join("data");
         let source = LegacySource {
@@ -92,34 +87,10 @@ fn main() {
         let data_dir = DataDir::claim_alone(&config.data_dir, "bench").unwrap();
         let engine = Engine::start(&config, &data_dir, clock.clone()).await.unwrap();
         engine.ready().await.unwrap();
-        let location = Location {
-            id: LocationId(Uuid::now_v7()),
-            code: "principal".into(),
-            name: "Principal".into(),
-            kind: LocationKind::Store,
-            is_default: true,
-            active: true,
-        };
-        let place = location.id;
-        let new = NewTenant {
-            tenant: Tenant {
-                id: tenant,
-                name: "Sur".into(),
-                trade: "ropa".into(),
-                active: true,
-                created_at: clock.now(),
-            },
-            locations: vec![location],
-        };
+        let new = NewTenant { tenant: shop, locations: vec![location] };
         engine.shards.create_tenant(new, caller()).await.unwrap().unwrap();
-        let world = World {
-            shards: engine.shards.clone(),
-            tenant,
-            location: place,
-            erp,
-            server,
-            pollers: engine.pollers.clone(),
-        };
+        let world =
+            World { shards: engine.shards.clone(), tenant, erp, server, pollers: engine.pollers.clone() };
         let started = Instant::now();
         world.loaded().await;
         let took = started.elapsed().as_millis().max(1);
@@ -129,10 +100,6 @@ fn main() {
         world.both_sell().await;
         engine.stop(Duration::from_secs(60)).await;
     });
-}
-
-fn caller() -> Caller {
-    Caller { user: "bench".into(), request_id: "bench".into(), trace: None }
 }
 
 impl World {
@@ -214,19 +181,7 @@ impl World {
             let delta = if round % 5 == 0 { 2 } else { -1 };
             self.erp.add(id, delta);
             there += delta;
-            let line = RequestedLine {
-                product: unit.id.0,
-                quantity: Quantity::from_whole(1).unwrap(),
-                seen_price: None,
-            };
-            let request = SaleRequest {
-                lines: vec![line],
-                payment: PaymentMethod::Efectivo,
-                location: Some(self.location),
-                seen_total: None,
-            };
-            let checkout = Checkout { tenant: self.tenant, request, key: None, caller: caller() };
-            self.shards.checkout(checkout).await.unwrap().unwrap();
+            self.shards.checkout(one_of(self.tenant, unit.id)).await.unwrap().unwrap();
             here -= 1;
         }
         let expected = Quantity::from_whole(10_000 + here + there).unwrap();

@@ -1,17 +1,59 @@
-//! A shop and its events, for the benches.
+//! A shop and its events, for the benches, and what else they share.
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
+#![allow(clippy::expect_used, reason = "a bench that cannot go on stops")]
 
+use blend::actors::reservation::{Caller, Checkout};
 use blend::domain::catalogue::{Unit, UnitKind};
 use blend::domain::decimal::{Money, Quantity};
 use blend::domain::event::{Body, Event, Movement, MovementKind};
 use blend::domain::idempotency::{Fingerprint, IdempotencyKey};
 use blend::domain::ids::{EventId, LocationId, ProductId, SaleId, TenantId, UnitId};
-use blend::domain::sale::{PaymentMethod, Sale, SaleLine};
+use blend::domain::sale::{PaymentMethod, RequestedLine, Sale, SaleLine, SaleRequest};
 use blend::domain::tenant::{Location, LocationKind, Tenant};
 use blend::domain::time::Timestamp;
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// A number from the command line.
+pub fn argument(name: &str, default: u64) -> u64 {
+    let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
+    arguments.next().map_or(default, |value| value.parse().expect("a number"))
+}
+
+/// A tenant with one location, since a moment.
+pub fn tenant(created_at: Timestamp) -> (Tenant, Location) {
+    let tenant = Tenant {
+        id: TenantId(Uuid::now_v7()),
+        name: "Kiosco".into(),
+        trade: "kiosco".into(),
+        active: true,
+        created_at,
+    };
+    let location = Location {
+        id: LocationId(Uuid::now_v7()),
+        code: "principal".into(),
+        name: "Principal".into(),
+        kind: LocationKind::Store,
+        is_default: true,
+        active: true,
+    };
+    (tenant, location)
+}
+
+/// Who the ledger names.
+pub fn caller() -> Caller {
+    Caller { user: "bench".into(), request_id: "bench".into(), trace: None }
+}
+
+/// The sale of one of a unit.
+pub fn one_of(tenant: TenantId, unit: UnitId) -> Checkout {
+    let quantity = Quantity::from_whole(1).unwrap_or_default();
+    let lines = vec![RequestedLine { product: unit.0, quantity, seen_price: None }];
+    let payment = PaymentMethod::Efectivo;
+    let request = SaleRequest { lines, payment, location: None, seen_total: None };
+    Checkout { tenant, request, key: None, caller: caller() }
+}
 
 /// Units of a shop.
 pub const UNITS: usize = 1_000;
@@ -26,21 +68,7 @@ pub struct Shop {
 
 impl Shop {
     pub fn new() -> Self {
-        let tenant = Tenant {
-            id: TenantId(Uuid::now_v7()),
-            name: "Kiosco".into(),
-            trade: "kiosco".into(),
-            active: true,
-            created_at: Timestamp::from_micros(1),
-        };
-        let location = Location {
-            id: LocationId(Uuid::now_v7()),
-            code: "1".into(),
-            name: "Sucursal 1".into(),
-            kind: LocationKind::Store,
-            is_default: true,
-            active: true,
-        };
+        let (tenant, location) = tenant(Timestamp::from_micros(1));
         let unit = |n: usize| {
             let id = Uuid::now_v7();
             Arc::new(Unit {

@@ -15,6 +15,8 @@ CREATE TABLE connections (
     PRIMARY KEY (tenant_id, id),
     UNIQUE (kind, account, place)             -- whoever connects it first has it, whichever tenant that is
 );
+-- A seller's refresh token is good for one user of it, whatever the warehouse.
+CREATE UNIQUE INDEX connections_of_sellers ON connections (account) WHERE kind = 'meli';
 
 CREATE TABLE mappings (
     tenant_id     uuid   NOT NULL,

@@ -27,6 +27,7 @@ pub use letters::Letters;
 
 use super::channel::{self, ForMeli, ForShopify, MeliActor, Msg as ChannelMsg, Pace, Ports, ShopifyActor};
 use super::kit::{Answer, Behaviour, Cx, Fault, Handle, Place, Reply, RestartPolicy, Spec, Supervisor};
+use super::listening::listen;
 use crate::domain::channel::{ChannelKind, Connection, Refused};
 use crate::domain::event::{Body, Event};
 use crate::domain::ids::{ConnectionId, TenantId, UnitId};
@@ -45,6 +46,9 @@ pub const CAPACITY: usize = 256;
 
 /// Events taken from the bus at once.
 pub const BATCH: usize = 4_096;
+
+/// Where no connection is of a kind, its group only has to keep up: nobody is kept waiting, and a commit wakes nobody.
+const IDLE: Duration = Duration::from_millis(200);
 
 /// A message of a channel may take this long: it waits for its own file only.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -96,6 +100,8 @@ pub enum NotDone {
 pub enum Msg {
     /// Time to see what there is to look after.
     Look,
+    /// Time to wait for events of a kind again.
+    Listen(ChannelKind, Box<dyn EventFeed>),
     /// The bus had something for a kind.
     Fetched(ChannelKind, Box<dyn EventFeed>, Result<Vec<Delivery>, PortError>),
     /// Connect.
@@ -168,8 +174,9 @@ pub struct ChannelManager {
     feeds: Feeds,
     supervisor: Supervisor,
     known: HashMap<ConnectionId, Known>,
-    /// When they were read, and which shards were here before that.
+    /// When they were read, how long that took, and which shards were here before that.
     read_at: Option<Instant>,
+    read_took: Duration,
     here: Vec<bool>,
     installer: Arc<dyn Installer>,
     away: Away,
@@ -185,17 +192,17 @@ impl ChannelManager {
         installer: Arc<dyn Installer>,
         supervisor: Supervisor,
     ) -> Self {
-        let (known, away) = (HashMap::new(), Away::default());
         Self {
             ports,
             pace,
             feeds,
             supervisor,
-            known,
+            known: HashMap::new(),
             read_at: None,
+            read_took: Duration::ZERO,
             here: Vec::new(),
             installer,
-            away,
+            away: Away::default(),
             events: 0,
         }
     }
@@ -241,8 +248,9 @@ impl ChannelManager {
         }
         let is_same = |other: &Known| {
             let other = &other.connection;
-            (other.kind, &other.account, &other.place)
-                == (connection.kind, &connection.account, &connection.place)
+            // A seller's refresh token is good for one user of it, whatever the warehouse.
+            (other.kind, &other.account) == (connection.kind, &connection.account)
+                && (connection.kind == ChannelKind::Meli || other.place == connection.place)
         };
         if self.known.values().any(is_same) {
             return Err(NotDone::Taken);
@@ -274,17 +282,12 @@ impl ChannelManager {
     }
 
     /// Waits for events beside the mailbox.
-    fn fetch(kind: ChannelKind, mut feed: Box<dyn EventFeed>, cx: &mut Cx<Self>) {
-        let draining = cx.until_shutdown();
-        let fetch = async move {
-            let fetched = tokio::select! {
-                biased;
-                fetched = feed.next(BATCH) => fetched,
-                () = draining => Ok(Vec::new()),
-            };
-            (feed, fetched)
-        };
-        cx.pipe(fetch, move |(feed, fetched)| Msg::Fetched(kind, feed, fetched));
+    fn fetch(kind: ChannelKind, feed: Box<dyn EventFeed>, cx: &mut Cx<Self>) {
+        listen(feed, BATCH, cx, move |feed, fetched| Msg::Fetched(kind, feed, fetched));
+    }
+
+    fn has_any(&self, kind: ChannelKind) -> bool {
+        self.known.values().any(|known| known.connection.kind == kind)
     }
 
     /// Tells each channel of a kind what moved in its shop.
@@ -345,13 +348,18 @@ impl Behaviour for ChannelManager {
                 self.look().await;
                 cx.notify_after(LOOK, Msg::Look);
             }
+            Msg::Listen(kind, feed) => Self::fetch(kind, feed, cx),
             Msg::Fetched(kind, mut feed, fetched) => {
                 let deliveries = fetched?;
                 self.spread(kind, &deliveries);
                 self.events += deliveries.len() as u64;
                 feed.done(&deliveries).await?;
-                if !cx.shutting_down() {
+                if cx.shutting_down() {
+                    // Whoever takes it up again goes on behind what is confirmed.
+                } else if self.has_any(kind) {
                     Self::fetch(kind, feed, cx);
+                } else {
+                    cx.notify_after(IDLE, Msg::Listen(kind, feed));
                 }
             }
             Msg::Create(connection, credentials, reply) => {

@@ -19,6 +19,7 @@ pub mod journal_writer;
 pub mod kit;
 pub mod ledger_writer;
 pub mod legacy_poller;
+mod listening;
 pub mod nodes;
 pub mod reservation;
 #[cfg(test)]

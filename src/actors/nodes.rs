@@ -7,7 +7,7 @@
 //! | | |
 //! |---|---|
 //! | mailbox | [`CAPACITY`]; it tells itself what it hears |
-//! | restart | with back-off; opens the assembly afresh |
+//! | restart | with back-off; opens the assembly afresh. A refusal that does not pass ends the process ([`Council::refused`]) |
 //! | messages in | its own only; [`Council`] wakes it when there is something to say |
 //! | messages out | the [`View`], to whoever watches it |
 
@@ -35,6 +35,8 @@ pub struct Council {
     view: watch::Sender<View>,
     /// There is something to say before it is time.
     news: Notify,
+    /// Why this node cannot be among the others at all.
+    refused: watch::Sender<Option<String>>,
 }
 
 impl Council {
@@ -42,7 +44,8 @@ impl Council {
     pub fn new(node: NodeId, address: String, shards: usize) -> Arc<Self> {
         let roll = Roll::new(node, address, shards);
         let view = watch::Sender::new(roll.view());
-        Arc::new(Self { me: node, roll: Mutex::new(roll), view, news: Notify::new() })
+        let (news, refused) = (Notify::new(), watch::Sender::new(None));
+        Arc::new(Self { me: node, roll: Mutex::new(roll), view, news, refused })
     }
 
     /// Which node this is.
@@ -75,6 +78,19 @@ impl Council {
     pub fn let_go(&self, shard: usize) {
         self.change(|roll| roll.let_go(shard));
         self.news.notify_one();
+    }
+
+    /// Resolves once it is clear that this node cannot be among the others, whatever it waits for, and says why.
+    pub fn refused(&self) -> impl Future<Output = String> + Send + use<> {
+        let mut refused = self.refused.subscribe();
+        async move {
+            let found = refused.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+            match found {
+                Some(why) => why,
+                // Nobody is left who could be refused.
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// It wants no shard any more.
@@ -158,7 +174,12 @@ impl Behaviour for Nodes {
     type Msg = Msg;
 
     async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
-        self.assembly = Some((self.open)().await?);
+        let opened = (self.open)().await;
+        // Another start does not mend it: the process has to end, and somebody to change a setting.
+        if let Err(PortError::Permanent(why)) = &opened {
+            self.council.refused.send_replace(Some(why.clone()));
+        }
+        self.assembly = Some(opened?);
         self.council.change(|roll| roll.listen_again(now()));
         self.listen(cx);
         self.await_news(cx);

@@ -1,7 +1,7 @@
 //! Nodes that hear each other over a channel, in virtual time.
 
 use super::*;
-use crate::actors::kit::{Handle, Place, Registry, Spec, Strategy, Supervisor};
+use crate::actors::kit::{Handle, Place, Registry, RestartPolicy, Spec, Strategy, Supervisor};
 use crate::actors::testing::{in_virtual_time, quick, until};
 use crate::domain::nodes::SILENCE;
 use futures_util::FutureExt;
@@ -17,6 +17,8 @@ const SHARDS: usize = 4;
 struct Square {
     voices: broadcast::Sender<Announcement>,
     closed: Arc<AtomicBool>,
+    /// Not let in any more, for good.
+    refuses: Arc<AtomicBool>,
 }
 
 struct At {
@@ -26,10 +28,13 @@ struct At {
 
 impl Square {
     fn new() -> Self {
-        Self { voices: broadcast::Sender::new(1_000), closed: Arc::default() }
+        Self { voices: broadcast::Sender::new(1_000), closed: Arc::default(), refuses: Arc::default() }
     }
 
     fn check(&self) -> Result<(), PortError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(PortError::Permanent("counts otherwise".into()));
+        }
         match self.closed.load(Ordering::Relaxed) {
             true => Err(PortError::Transient("the square is closed".into())),
             false => Ok(()),
@@ -74,10 +79,12 @@ struct Node {
 
 impl Node {
     fn start(square: &Square, number: u128) -> Self {
-        let root = Supervisor::new("root", Strategy::OneForOne, quick(), &Registry::new());
+        // As over a broker: without end.
+        let policy = RestartPolicy { max_restarts: usize::MAX, ..quick() };
+        let root = Supervisor::new("root", Strategy::OneForOne, policy, &Registry::new());
         let council = Council::new(NodeId(Uuid::from_u128(number)), format!("n{number}:80"), SHARDS);
         let (open, told) = (square.open(), council.clone());
-        let spec = Spec::new("nodes", CAPACITY).restart(quick());
+        let spec = Spec::new("nodes", CAPACITY).restart(policy);
         let actor = root.start(spec, Place::Here, move || Nodes::new(open.clone(), told.clone()));
         Self { council, _actor: actor, _root: root }
     }
@@ -127,5 +134,21 @@ fn while_nothing_can_be_heard_nobody_counts_as_gone() {
         square.closed.store(false, Ordering::Relaxed);
         tokio::time::sleep(SILENCE * 2).await;
         assert_eq!((first.assigned(), second.assigned()), (2, 2));
+    });
+}
+
+#[test]
+fn a_node_that_is_refused_for_good_says_so_and_one_that_only_waits_does_not() {
+    in_virtual_time(async {
+        let square = Square::new();
+        square.closed.store(true, Ordering::Relaxed);
+        let node = Node::start(&square, 1);
+        let refused = node.council.refused();
+        assert!(tokio::time::timeout(SILENCE * 4, node.council.refused()).await.is_err());
+        square.closed.store(false, Ordering::Relaxed);
+        until(|| node.assigned() == SHARDS).await;
+        // It was among the others, and when it comes back they count otherwise.
+        square.refuses.store(true, Ordering::Relaxed);
+        assert_eq!(refused.await, "counts otherwise");
     });
 }

@@ -16,7 +16,7 @@ use crate::domain::tenant::shard_of;
 use crate::fixtures::{OPENING, Shop, whole};
 use crate::ports::bus::{AppendError, EventHistory, EventLog};
 use crate::ports::clock::ManualClock;
-use crate::ports::ledger::{LedgerReader, StoredSale, TenantSnapshot};
+use crate::ports::ledger::{KeyCursor, KeyPage, LedgerReader, StoredSale, TenantSnapshot};
 use crate::ports::stock::HotStock;
 use crate::ports::{Open, PortError};
 use crate::stock::memory::MemoryStock;
@@ -48,6 +48,16 @@ pub fn in_virtual_time(test: impl Future<Output = ()> + 'static) {
 /// Waits, politely, for what another actor is about to do.
 pub async fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// The same for what has to be asked about; says what it came to.
+pub async fn until_some<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -329,19 +339,24 @@ impl LedgerReader for FakeLedger {
         async move { Ok(found) }.boxed()
     }
 
-    fn key_hashes(&self, after: Option<i64>, limit: usize) -> BoxFuture<'_, Result<Vec<i64>, PortError>> {
+    fn key_hashes(
+        &self,
+        after: Option<KeyCursor>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<KeyPage, PortError>> {
         let key = |event: &Arc<Event>| match &event.body {
             Body::SaleCreated { keyed: Some((key, _)), .. } => Some(KeyHash::indexed(key.hash(event.tenant))),
             _ => None,
         };
         let mut hashes: Vec<i64> = self.applied.lock().unwrap().iter().filter_map(key).collect();
-        hashes.retain(|hash| after.is_none_or(|after| *hash > after));
+        hashes.retain(|hash| after.is_none_or(|KeyCursor(_, after)| *hash > after));
         hashes.sort_unstable();
         hashes.truncate(limit);
+        let next = hashes.last().map(|last| KeyCursor(0, *last));
         let held = self.keys_held.clone();
         async move {
             until(|| !held.load(std::sync::atomic::Ordering::Relaxed)).await;
-            Ok(hashes)
+            Ok(KeyPage { hashes, next })
         }
         .boxed()
     }

@@ -28,8 +28,10 @@ pub use letters::MessageLetters;
 pub use messages::{Here, Msg, NotDone, Ports, Settings};
 
 use super::kit::{Behaviour, Cx, Fault};
-use crate::domain::hook::{Hook, Message, News, Secret};
+use super::listening::listen;
+use crate::domain::hook::{Hook, Message, News, Secret, Signing};
 use crate::domain::ids::{ConnectionId, HookId, TenantId};
+use crate::domain::time::Timestamp;
 use crate::ports::bus::{Delivery, EventFeed};
 use crate::ports::channel::{Credentials, Sealed, Vault};
 use crate::ports::{Open, PortError};
@@ -64,7 +66,7 @@ const DEPTH: &str = "dead_letters";
 
 struct Known {
     hook: Hook,
-    secret: Secret,
+    signing: Signing,
     /// The claim is this process's.
     held: bool,
     /// Its secret is sealed with an older key.
@@ -98,20 +100,21 @@ fn on_its_way() -> NotDone {
 }
 
 impl Known {
-    fn new(hook: Hook, secret: Secret, held: bool) -> Self {
-        Self { hook, secret, held, outdated: false, busy: false, has_work: true, not_before: None }
+    fn new(hook: Hook, signing: Signing, held: bool) -> Self {
+        Self { hook, signing, held, outdated: false, busy: false, has_work: true, not_before: None }
     }
 }
 
-/// A secret is sealed the way credentials are, for the receiver's id.
-fn seal(vault: &dyn Vault, hook: HookId, secret: &Secret) -> Result<Sealed, PortError> {
-    let credentials = Credentials { client_secret: Some(secret.reveal()), ..Credentials::default() };
+/// Secrets are sealed the way credentials are, for the receiver's id: those before it together with the newest, so that
+/// no store has to know that there are any.
+fn seal(vault: &dyn Vault, hook: HookId, signing: &Signing) -> Result<Sealed, PortError> {
+    let credentials = Credentials { client_secret: Some(signing.reveal()), ..Credentials::default() };
     vault.seal(ConnectionId(hook.0), &credentials)
 }
 
-fn unseal(vault: &dyn Vault, hook: HookId, sealed: &Sealed) -> Result<Secret, PortError> {
+fn unseal(vault: &dyn Vault, hook: HookId, sealed: &Sealed) -> Result<Signing, PortError> {
     let opened = vault.open(ConnectionId(hook.0), sealed)?.client_secret.unwrap_or_default();
-    Secret::parse(&opened).ok_or_else(|| PortError::Permanent("what was sealed is no secret".into()))
+    Signing::parse(&opened).ok_or_else(|| PortError::Permanent("what was sealed is no secret".into()))
 }
 
 impl WebhookSender {
@@ -139,20 +142,6 @@ impl WebhookSender {
             self.read_if_old().await?;
         }
         self.hooks.get(&id).filter(|known| known.hook.tenant == tenant).ok_or(NotDone::Unknown)
-    }
-
-    /// Waits for events beside the mailbox.
-    fn listen(mut feed: Box<dyn EventFeed>, cx: &mut Cx<Self>) {
-        let draining = cx.until_shutdown();
-        let fetch = async move {
-            let fetched = tokio::select! {
-                biased;
-                fetched = feed.next(BATCH) => fetched,
-                () = draining => Ok(Vec::new()),
-            };
-            (feed, fetched)
-        };
-        cx.pipe(fetch, |(feed, fetched)| Msg::Fetched(feed, fetched));
     }
 
     /// Keeps what is worth telling, for everybody who wants it.
@@ -186,15 +175,33 @@ impl WebhookSender {
             let why = format!("{} is not heard of over this bus", news.as_str());
             return Err(NotDone::Port(PortError::Permanent(why)));
         }
-        let sealed = seal(&*self.ports.vault, hook.id, &secret)?;
+        let signing = Signing::of(secret);
+        let sealed = seal(&*self.ports.vault, hook.id, &signing)?;
         if !self.ports.is_here(hook.tenant) || !self.ports.store.claim(hook.tenant, hook.id.0).await? {
             return Err(on_its_way());
         }
         self.ports.store.save_hook(&hook, Some(&sealed)).await?;
         tracing::info!(hook = %hook.id, tenant = %hook.tenant, "a webhook was added");
-        let known = Known::new(hook, secret, true);
-        self.hooks.insert(known.hook.id, known);
+        self.hooks.insert(hook.id, Known::new(hook, signing, true));
         Ok(())
+    }
+
+    /// Kept before anything is signed with it.
+    async fn rotate(&mut self, tenant: TenantId, id: HookId, secret: Secret) -> Result<Timestamp, NotDone> {
+        let now = self.ports.clock.now();
+        let known = self.of(tenant, id).await?;
+        if !known.held {
+            return Err(on_its_way());
+        }
+        let hook = known.hook.clone();
+        let (signing, until) = known.signing.rotated(secret, now).ok_or(NotDone::TooManySecrets)?;
+        let sealed = seal(&*self.ports.vault, id, &signing)?;
+        self.ports.store.save_hook(&hook, Some(&sealed)).await?;
+        tracing::info!(hook = %id, %tenant, "a webhook has another secret");
+        if let Some(known) = self.hooks.get_mut(&id) {
+            known.signing = signing;
+        }
+        Ok(until)
     }
 
     async fn list(&self, tenant: TenantId) -> Result<Vec<(Hook, u64)>, NotDone> {
@@ -271,7 +278,7 @@ impl Behaviour for WebhookSender {
         self.read().await?;
         self.divide().await?;
         if let Some(open) = &self.feed {
-            Self::listen(open().await?, cx);
+            listen(open().await?, BATCH, cx, Msg::Fetched);
         }
         cx.notify(Msg::Look);
         cx.notify(Msg::Count);
@@ -280,7 +287,7 @@ impl Behaviour for WebhookSender {
 
     async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
         match msg {
-            Msg::Listen(feed) => Self::listen(feed, cx),
+            Msg::Listen(feed) => listen(feed, BATCH, cx, Msg::Fetched),
             Msg::Fetched(mut feed, fetched) => {
                 let deliveries = fetched?;
                 self.keep(&deliveries).await?;
@@ -322,6 +329,7 @@ impl Behaviour for WebhookSender {
                 reply.send(self.pause(tenant, id, paused).await);
                 self.send_all(cx);
             }
+            Msg::Rotate(tenant, id, secret, reply) => reply.send(self.rotate(tenant, id, secret).await),
             Msg::Test(tenant, id, reply) => {
                 reply.send(self.test(tenant, id).await);
                 self.send_all(cx);

@@ -1,6 +1,7 @@
 //! Which adapter serves which port, as the settings say.
 
 use super::at_rest::AtRest;
+use super::away::Server;
 use super::data_dir::{DataDir, journal_file, ledger_file};
 use super::outboxes::Outboxes;
 use super::waiting::Waiting;
@@ -73,7 +74,7 @@ impl Adapters {
         let bus = async {
             match rabbitmq(config, clock.clone()) {
                 Some(bus) => {
-                    reached(waiting, "RabbitMQ", async || bus.check().await).await?;
+                    reached(config, waiting, Server::RabbitMq, async || bus.check().await).await?;
                     Ok((Bus::RabbitMq(bus), Vec::new()))
                 }
                 None => {
@@ -87,7 +88,8 @@ impl Adapters {
             match postgres(config) {
                 Some(settings) => {
                     let open = async || postgres::Ledger::open(&settings).await;
-                    Ok(Ledger::Postgres(Box::new(reached(waiting, "PostgreSQL", open).await?)))
+                    let opened = reached(config, waiting, Server::PostgreSql, open).await?;
+                    Ok(Ledger::Postgres(Box::new(opened)))
                 }
                 None => sqlite::Ledger::open(&data_dir.ledger()).await.map(Ledger::Sqlite),
             }
@@ -96,7 +98,7 @@ impl Adapters {
             match redis(config) {
                 Some(settings) => {
                     let open = async || hot_tier(config, &settings).await;
-                    reached(waiting, "Redis", open).await
+                    reached(config, waiting, Server::Redis, open).await
                 }
                 None => {
                     let keys = config.engine.idempotency_keys_in_memory;
@@ -127,13 +129,14 @@ impl Adapters {
 
 /// Opens what is at a server, now or once it is there.
 async fn reached<T>(
+    config: &Config,
     waiting: Option<&Waiting>,
-    server: &'static str,
+    server: Server,
     open: impl AsyncFn() -> Result<T, PortError>,
 ) -> Result<T, PortError> {
     match waiting {
-        Some(waiting) => waiting.until_there(server, open).await,
-        None => open().await,
+        Some(waiting) => waiting.until_there(server.name(), open).await,
+        None => open().await.map_err(|error| server.unusable(config, &error)),
     }
 }
 
@@ -237,6 +240,7 @@ impl Ledger {
 /// What the bus of an installation tells the checker.
 pub async fn bus_facts(config: &Config) -> anyhow::Result<Box<dyn BusFactSource>> {
     if let Some(bus) = rabbitmq(config, Arc::new(SystemClock)) {
+        reached(config, None, Server::RabbitMq, async || bus.check().await).await?;
         return Ok(Box::new(BrokerFacts::new(bus)));
     }
     let opened = JournalFacts::open(&journal_file(&config.data_dir)).await;
@@ -246,7 +250,8 @@ pub async fn bus_facts(config: &Config) -> anyhow::Result<Box<dyn BusFactSource>
 /// What its ledger tells.
 pub async fn ledger_facts(config: &Config) -> anyhow::Result<Box<dyn LedgerFactSource>> {
     if let Some(settings) = postgres(config) {
-        let ledger = postgres::Ledger::open(&settings).await?;
+        let open = async || postgres::Ledger::open(&settings).await;
+        let ledger = reached(config, None, Server::PostgreSql, open).await?;
         return Ok(Box::new(ledger.audit().await?));
     }
     let opened = sqlite::audit::LedgerFacts::open(&ledger_file(&config.data_dir)).await;
@@ -256,7 +261,8 @@ pub async fn ledger_facts(config: &Config) -> anyhow::Result<Box<dyn LedgerFactS
 /// Its ledger to read, beside whatever is running.
 pub async fn ledger_reader(config: &Config) -> anyhow::Result<Arc<dyn LedgerReader>> {
     if let Some(settings) = postgres(config) {
-        return Ok(postgres::Ledger::open(&settings).await?.reader());
+        let open = async || postgres::Ledger::open(&settings).await;
+        return Ok(reached(config, None, Server::PostgreSql, open).await?.reader());
     }
     anyhow::ensure!(has_ledger(config), "{} is no data directory of Blend", config.data_dir.display());
     Ok(sqlite::Ledger::open(&ledger_file(&config.data_dir)).await?.reader())

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod at_rest;
+mod away;
 pub mod data_dir;
 pub mod doctor;
 mod fleet;
@@ -106,6 +107,9 @@ pub enum Failure {
     /// What starts shards and hands them over panicked.
     #[error("the task that follows the division of the shards panicked")]
     Fleet,
+    /// The node cannot be among the others before somebody changes something.
+    #[error("this node cannot be among the others: {0}")]
+    Refused(String),
 }
 
 impl Engine {
@@ -194,14 +198,15 @@ impl Engine {
     /// Resolves when it cannot go on.
     pub fn failed(&self) -> impl Future<Output = Failure> + Send + use<> {
         let gave_up = self.root.root_failed();
-        let fallen = match &self.crew {
-            Crew::Alone { .. } => None,
-            Crew::Nodes { fleet, .. } => Some(fleet.fallen()),
+        let (fallen, refused) = match &self.crew {
+            Crew::Alone { .. } => (None, None),
+            Crew::Nodes { fleet, council, .. } => (Some(fleet.fallen()), Some(council.refused())),
         };
         async move {
             tokio::select! {
                 failure = gave_up => Failure::Supervision(failure),
                 Some(()) = OptionFuture::from(fallen) => Failure::Fleet,
+                Some(why) = OptionFuture::from(refused) => Failure::Refused(why),
             }
         }
     }

@@ -1,9 +1,9 @@
 //! A serving installation: engine and HTTP edge, from claim to ordered end.
 
-use super::Engine;
 use super::adapters::Adapters;
 use super::data_dir::{self, DataDir};
 use super::waiting::Waiting;
+use super::{Engine, Failure};
 use crate::config::Config;
 use crate::http::api::{Api, Cluster, LiveBoard, Ops, routes, starting};
 use crate::http::{Authenticator, Secret, ServerLimits, serve as serve_http};
@@ -100,6 +100,8 @@ where
     let report = engine.stop(Duration::from_secs(config.server.shutdown_timeout_secs)).await;
     tracing::info!(connections_cut = outcome.cut, clean = report.is_clean(), "stopped");
     match failure {
+        // It says what to do, and starting again is not it.
+        Some(failure @ Failure::Refused(_)) => bail!("{failure}"),
         Some(failure) => bail!("{failure}; see the log above, and start again"),
         None if !report.is_clean() => {
             tracing::warn!(

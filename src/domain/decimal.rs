@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 /// Money: integer centavos; two places on the wire.
 pub type Money = Decimal<2>;
@@ -148,20 +148,26 @@ fn parse_exponent(text: &[u8]) -> Result<i64, DecimalError> {
 
 impl<const SCALE: u32> fmt::Display for Decimal<SCALE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        let (whole, fraction) = (self.0.abs() / Self::ONE, self.0.abs() % Self::ONE);
-        write!(f, "{sign}{whole}.{fraction:0width$}", width = SCALE as usize)
+        f.write_str(Text::new(self.0, SCALE).as_str())
+    }
+}
+
+impl<const SCALE: u32> fmt::Debug for Decimal<SCALE> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
 /// A JSON number: money always with its two places, quantities without trailing zeros.
 impl<const SCALE: u32> Serialize for Decimal<SCALE> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = Text::default();
-        write!(text, "{self}").map_err(serde::ser::Error::custom)?;
+        if SCALE != 2 && !self.is_fractional() {
+            return serializer.serialize_i64(self.0 / Self::ONE);
+        }
+        let text = Text::new(self.0, SCALE);
         let mut text = text.as_str();
         if SCALE != 2 {
-            text = text.trim_end_matches('0').trim_end_matches('.');
+            text = text.trim_end_matches('0');
         }
         serde_json::from_str::<&RawValue>(text).map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
@@ -176,32 +182,42 @@ impl<'de, const SCALE: u32> Deserialize<'de> for Decimal<SCALE> {
     }
 }
 
-/// Room for any decimal's text, so that writing one allocates nothing.
-#[derive(Default)]
+/// A decimal's text, written from its last digit on: the formatter would cost a sale more than its prices do.
 struct Text {
     bytes: [u8; 32],
-    len: usize,
+    start: usize,
 }
 
 impl Text {
+    /// All of an i64, sign, point and leading zeros fit: 19 digits, or `scale` + 1 of them.
+    fn new(units: i64, scale: u32) -> Self {
+        let mut text = Self { bytes: [b'0'; 32], start: 32 };
+        let mut rest = units.unsigned_abs();
+        for place in 0.. {
+            if place == scale && scale > 0 {
+                text.push(b'.');
+            }
+            // The digit of a remainder of ten fits in a byte.
+            text.push(b'0' + (rest % 10) as u8);
+            rest /= 10;
+            if rest == 0 && place >= scale {
+                break;
+            }
+        }
+        if units < 0 {
+            text.push(b'-');
+        }
+        text
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.start -= 1;
+        self.bytes[self.start] = byte;
+    }
+
     fn as_str(&self) -> &str {
-        // Only `write_str` fills the bytes, so they are UTF-8.
-        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
-    }
-}
-
-impl fmt::Write for Text {
-    fn write_str(&mut self, part: &str) -> fmt::Result {
-        let room = self.bytes.get_mut(self.len..self.len + part.len()).ok_or(fmt::Error)?;
-        room.copy_from_slice(part.as_bytes());
-        self.len += part.len();
-        Ok(())
-    }
-}
-
-impl<const SCALE: u32> fmt::Debug for Decimal<SCALE> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        // Only digits, a point and a sign were pushed.
+        std::str::from_utf8(&self.bytes[self.start..]).unwrap_or_default()
     }
 }
 
@@ -242,6 +258,12 @@ mod tests {
             (quantity("10"), quantity("0.350"), quantity("0")),
             ("10".into(), "0.35".into(), "0".into())
         );
+        assert_eq!((quantity("-0.5"), quantity("-7")), ("-0.5".into(), "-7".into()));
+        let shown = |units| Money::from_units(units).unwrap().to_string();
+        assert_eq!(
+            [0, 7, -7, 100, -12_345, MAX_UNITS].map(shown),
+            ["0.00", "0.07", "-0.07", "1.00", "-123.45", "90071992547409.91"]
+        );
         assert_eq!(serde_json::from_str::<Money>("\"0.10\"").unwrap().units(), 10);
         assert!(serde_json::from_str::<Money>("[1]").is_err());
         assert!(serde_json::from_str::<Money>("null").is_err());
@@ -252,6 +274,8 @@ mod tests {
         fn text_and_back_is_the_same(units in -MAX_UNITS..=MAX_UNITS) {
             let value = D3::from_units(units).unwrap();
             prop_assert_eq!(D3::parse(&value.to_string()), Ok(value));
+            let json = serde_json::to_string(&value).unwrap();
+            prop_assert_eq!(serde_json::from_str::<D3>(&json).unwrap(), value);
         }
 
         #[test]

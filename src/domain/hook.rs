@@ -5,9 +5,11 @@
 
 mod message;
 mod secret;
+mod signing;
 
 pub use message::Message;
 pub use secret::Secret;
+pub use signing::Signing;
 
 use super::ids::{HookId, TenantId};
 use super::time::Timestamp;

@@ -29,24 +29,42 @@ impl Timestamp {
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         i64::try_from(moment.unix_timestamp_nanos() / 1_000).ok().map(Self)
     }
+
+    /// `2026-11-22T12:34:56.789012Z`. Digit by digit: every event and every answer has one.
+    fn bytes(self) -> [u8; 27] {
+        let moment = OffsetDateTime::from_unix_timestamp(self.seconds());
+        let moment = moment.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let (date, time) = (moment.date(), moment.time());
+        let mut bytes = *b"0000-00-00T00:00:00.000000Z";
+        write(&mut bytes[..4], date.year().unsigned_abs());
+        write(&mut bytes[5..7], u8::from(date.month()).into());
+        write(&mut bytes[8..10], date.day().into());
+        write(&mut bytes[11..13], time.hour().into());
+        write(&mut bytes[14..16], time.minute().into());
+        write(&mut bytes[17..19], time.second().into());
+        // A remainder of a million.
+        write(&mut bytes[20..26], self.0.rem_euclid(1_000_000) as u32);
+        bytes
+    }
+}
+
+/// The last digits of a number, as many as there is room for.
+fn write(room: &mut [u8], number: u32) {
+    let mut rest = number;
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+}
+
+fn text(bytes: &[u8; 27]) -> &str {
+    // ASCII, see `bytes`.
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000);
-        let moment = moment.unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let (date, time) = (moment.date(), moment.time());
-        write!(
-            f,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-            date.year(),
-            u8::from(date.month()),
-            date.day(),
-            time.hour(),
-            time.minute(),
-            time.second(),
-            time.microsecond()
-        )
+        f.write_str(text(&self.bytes()))
     }
 }
 
@@ -58,7 +76,7 @@ impl fmt::Debug for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(text(&self.bytes()))
     }
 }
 
@@ -79,5 +97,15 @@ mod tests {
         assert_eq!(moment.to_string(), "2025-12-31T23:59:59.000250Z");
         assert_eq!(Timestamp::parse("2025-12-31T20:59:59.000250-03:00"), Some(moment));
         assert_eq!(Timestamp::parse("ayer"), None);
+        for (micros, shown) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (-1, "1969-12-31T23:59:59.999999Z"),
+            (951_825_600_000_001, "2000-02-29T12:00:00.000001Z"),
+        ] {
+            let moment = Timestamp::from_micros(micros);
+            assert_eq!(moment.to_string(), shown);
+            assert_eq!(serde_json::to_string(&moment).unwrap(), format!("\"{shown}\""));
+            assert_eq!(Timestamp::parse(shown), Some(moment));
+        }
     }
 }

@@ -10,23 +10,26 @@
 -- Returns {1, reply, ...} with the reply to each sale: {1}, {-1, short ...}, {-4, line}, {-5, sale}, {-6};
 --       or for all of them {-2, missing ...}, {-3, epoch}, {-4, argument}; see prelude.lua
 local book, epoch, places = KEYS[1], ARGV[1], #KEYS - 1
+local OPEN = {OK}
 if #KEYS < 1 or #ARGV < 1 + places then return {INVALID, 0} end
 local refused = fence(book, epoch)
 if refused then return refused end
 
-local sales, fields, at = {}, {}, #KEYS + 1
-while at <= #ARGV do
+local sales, fields, at, last, n = {}, {}, #KEYS + 1, #ARGV, 0
+while at <= last do
   local sale, key, fingerprint, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], integer(ARGV[at + 3], 0, places)
   if not is_id(sale) then return {INVALID, at} end
   if key ~= '' and not is_id(key) then return {INVALID, at + 1} end
   if key ~= '' and not is_id(fingerprint) then return {INVALID, at + 2} end
   if not count then return {INVALID, at + 3} end
-  sales[#sales + 1] = {id = sale, key = key, fingerprint = fingerprint, from = at + 4, count = count}
-  fields[#fields + 1] = 'reservation:' .. sale
-  if key ~= '' then fields[#fields + 1] = 'key:' .. key end
+  n = n + 1
+  local reservation, bound = 'reservation:' .. sale, key ~= '' and 'key:' .. key
+  sales[n] = {sale, key, fingerprint, at + 3, count, reservation, bound}
+  fields[#fields + 1] = reservation
+  if bound then fields[#fields + 1] = bound end
   at = at + 4 + 2 * count
 end
-if at ~= #ARGV + 1 or #sales > 1000 then return {INVALID, 0} end
+if at ~= last + 1 or n > 1000 then return {INVALID, 0} end
 
 local levels, missing, seen = {}, {MISSING}, {}
 for i = 2, #KEYS do
@@ -45,64 +48,64 @@ if #missing > 1 then return missing end
 -- What the book says of reservations and keys, with what is decided here; and what is to be written.
 local book_says, changes, changed = {}, {}, {}
 for i, value in ipairs(book_entries(book, fields)) do book_says[fields[i]] = value end
-local function write(field, value)
-  book_says[field] = value
-  changes[#changes + 1] = field
-  changes[#changes + 1] = value
-end
 
-local function reserve(sale)
-  local lines, taken, bad, record = {}, {}, nil, {sale.key ~= '' and sale.key or '-'}
-  for line = 1, sale.count do
-    local text = ARGV[sale.from + 2 * line - 1]
-    local place, quantity = integer(ARGV[sale.from + 2 * line - 2], 1, places), integer(text, 1, MAX)
-    if not place or not quantity or taken[place] then
+local function reserve(sale, key, fingerprint, from, count, reservation, bound)
+  local record, bad = bound and key or '-', nil
+  local of, by = {}, {}
+  for line = 1, count do
+    local text = ARGV[from + 2 * line]
+    local place, quantity = integer(ARGV[from + 2 * line - 1], 1, places), integer(text, 1, MAX)
+    if not place or not quantity or by[place] then
       bad = line
       break
     end
-    taken[place] = true
-    lines[line] = {place, quantity}
-    record[#record + 1] = KEYS[place + 1]
-    record[#record + 1] = text
+    by[place] = quantity
+    of[line] = place
+    record = record .. ' ' .. KEYS[place + 1] .. ' ' .. text
   end
-  record = table.concat(record, ' ')
-  local open = book_says['reservation:' .. sale.id]
-  if open then return open == record and {OK} or {INVALID, 0} end
-
-  local used = sale.key ~= '' and book_says['key:' .. sale.key]
+  local open = book_says[reservation]
+  if open then return open == record and OPEN or {INVALID, 0} end
+  local used = bound and book_says[bound]
   if used then
-    local of, by = string.match(used, '^(%x+) (%x+)$')
-    if of == sale.fingerprint then return {REPEATED, by} end
+    local fp, sale = string.match(used, '^(%x+) (%x+)$')
+    if fp == fingerprint then return {REPEATED, sale} end
     return {REUSED}
   end
   if bad then return {INVALID, bad} end
 
-  local short = {SHORT}
-  for line, of in ipairs(lines) do
-    local level, available = levels[of[1]], 0
+  local short
+  for line, place in ipairs(of) do
+    local level, available = levels[place], 0
     if level then
       available = level[1] - level[2]
       if available < -MAX then available = 0 end
     end
-    if of[2] > available then
+    if by[place] > available then
+      short = short or {SHORT}
       short[#short + 1] = line
       short[#short + 1] = available
     end
   end
-  if #short > 1 then return short end
+  if short then return short end
 
-  for _, of in ipairs(lines) do
-    local level = levels[of[1]]
-    level[2] = level[2] + of[2]
-    changed[of[1]] = true
+  for _, place in ipairs(of) do
+    local level = levels[place]
+    level[2] = level[2] + by[place]
+    changed[place] = true
   end
-  write('reservation:' .. sale.id, record)
-  if sale.key ~= '' then write('key:' .. sale.key, sale.fingerprint .. ' ' .. sale.id) end
-  return {OK}
+  book_says[reservation] = record
+  local at = #changes
+  changes[at + 1], changes[at + 2] = reservation, record
+  if bound then
+    local use = fingerprint .. ' ' .. sale
+    book_says[bound] = use
+    changes[at + 3], changes[at + 4] = bound, use
+  end
+  return OPEN
 end
 
 local replies = {OK}
-for n, sale in ipairs(sales) do replies[n + 1] = reserve(sale) end
+for n, sale in ipairs(sales) do replies[n + 1] = reserve(unpack(sale)) end
 for i = 2, #KEYS do
   if changed[i - 1] then set_level(KEYS[i], epoch, levels[i - 1][1], levels[i - 1][2]) end
 end

@@ -82,6 +82,19 @@ pub trait LedgerStore: Send {
     ) -> BoxFuture<'a, Result<(), PortError>>;
 }
 
+/// Where a page of keys ends. What it is made of is the store's own affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyCursor(pub i64, pub i64);
+
+/// A page of the keys' indexed halves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPage {
+    /// In the order of the store.
+    pub hashes: Vec<i64>,
+    /// Where the next page begins; none after the last key.
+    pub next: Option<KeyCursor>,
+}
+
 /// Reading, beside the writer.
 pub trait LedgerReader: Send + Sync {
     /// Every tenant that belongs to a shard, each as of one moment.
@@ -99,6 +112,7 @@ pub trait LedgerReader: Send + Sync {
         key: &'a str,
     ) -> BoxFuture<'a, Result<Option<StoredSale>, PortError>>;
 
-    /// The indexed halves of all keys, a page at a time: those after `after`, in ascending order, at most `limit`.
-    fn key_hashes(&self, after: Option<i64>, limit: usize) -> BoxFuture<'_, Result<Vec<i64>, PortError>>;
+    /// The indexed halves of all keys, each once, a page at a time: those behind `after`, at most `limit`.
+    fn key_hashes(&self, after: Option<KeyCursor>, limit: usize)
+    -> BoxFuture<'_, Result<KeyPage, PortError>>;
 }

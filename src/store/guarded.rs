@@ -2,7 +2,7 @@
 
 use crate::domain::ids::{SaleId, TenantId};
 use crate::ports::PortError;
-use crate::ports::ledger::{LedgerReader, StoredSale, TenantSnapshot};
+use crate::ports::ledger::{KeyCursor, KeyPage, LedgerReader, StoredSale, TenantSnapshot};
 use crate::resilience::circuit_breaker::CircuitBreaker;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -56,7 +56,11 @@ impl LedgerReader for GuardedReader {
         self.guard(self.inner.sale_by_key(tenant, indexed, key)).boxed()
     }
 
-    fn key_hashes(&self, after: Option<i64>, limit: usize) -> BoxFuture<'_, Result<Vec<i64>, PortError>> {
+    fn key_hashes(
+        &self,
+        after: Option<KeyCursor>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<KeyPage, PortError>> {
         self.inner.key_hashes(after, limit)
     }
 }
@@ -93,8 +97,8 @@ mod tests {
         ) -> BoxFuture<'a, Result<Option<StoredSale>, PortError>> {
             async { Err(PortError::Permanent("a refusal".into())) }.boxed()
         }
-        fn key_hashes(&self, _: Option<i64>, _: usize) -> BoxFuture<'_, Result<Vec<i64>, PortError>> {
-            async { Ok(Vec::new()) }.boxed()
+        fn key_hashes(&self, _: Option<KeyCursor>, _: usize) -> BoxFuture<'_, Result<KeyPage, PortError>> {
+            async { Ok(KeyPage::default()) }.boxed()
         }
     }
 

@@ -1,10 +1,11 @@
 //! Marketplaces: what is sold here is gone there, what is ordered there is sold here, whatever dies in between.
 
 mod letters;
+mod moments;
 mod steps;
 
 use crate::servers::shopify as strict;
-use crate::simulator::{Fault, Meli, MeliItem, SELLER, Shopify};
+use crate::simulator::{Called, Fault, Meli, MeliItem, SELLER, Shopify};
 use crate::support::api::Api;
 use crate::support::dice::{Dice, wish};
 use crate::support::eventually;
@@ -335,6 +336,10 @@ async fn a_second_marketplace_shows_the_same_stock_and_sells_it_once() {
     let created = owner.post("/api/v1/integraciones", body.to_string()).await;
     assert_eq!(created.status, 201, "{}", created.json);
     let path = format!("/api/v1/integraciones/{}", created.json["id"].as_str().unwrap());
+    // Its refresh token is good for one: the same seller is not connected twice, whatever the warehouse.
+    let twice = body.to_string().replace(r#""canal""#, r#""ubicacion_externa":"88","canal""#);
+    let refused = owner.post("/api/v1/integraciones", twice).await;
+    assert_eq!(refused.outcome(), (409, "cuenta_ya_conectada"));
     let report = owner.post(&format!("{path}/mapear"), r#"{"aplicar":true}"#).await;
     assert_eq!(report.json["mapeadas"], 2, "{}", report.json);
     meli.shows("MLA1", 10).await;

@@ -128,12 +128,26 @@ async fn sales_are_told_signed_in_order_and_through_kills_and_absence() {
     eventually("it comes again", async || (street.told().len() > before).then_some(())).await;
     assert_eq!(street.owner.post(&format!("{path}/probar"), "").await.status, 200);
     eventually("it works", async || (street.of("prueba").len() == 1).then_some(())).await;
+    // A new secret, through a kill: both sign, so whoever knows either is content.
+    let rotated = street.owner.post(&format!("{path}/rotar"), "").await;
+    assert_eq!(rotated.status, 200, "{}", rotated.json);
+    assert!(rotated.json["anterior_hasta"].is_string());
+    let newer = Secret::parse(rotated.json["secreto"].as_str().unwrap()).unwrap();
+    street.crash().await;
+    street.shop.sell(&[(PLAIN, "1")]).await.sale();
+    eventually("it is told", async || (street.of("venta.creada").len() == 31).then_some(())).await;
+    let (_, id, moment, signature, body) = street.there.site().told.last().unwrap().clone();
+    let both = [&newer, &secret].map(|secret| secret.sign(&id, moment, &body)).join(" ");
+    assert_eq!(signature, both);
+    let file = std::fs::read(street.shop.blend.data_dir().join("channels.db-wal")).unwrap();
+    assert!(!String::from_utf8_lossy(&file).contains("whsec_"), "secrets are readable at rest");
     // Nobody else's business.
     let neighbour = street.shop.neighbour().await;
     let stranger =
         Api::new(&street.shop.server.url(), &street.shop.blend.token(neighbour.tenant, Role::Owner));
     assert_eq!(stranger.get("/api/v1/webhooks/salientes").await.json, json!([]));
     assert_eq!(stranger.get(&format!("{path}/entregas")).await.outcome(), (404, "no_encontrado"));
+    assert_eq!(stranger.post(&format!("{path}/rotar"), "").await.outcome(), (404, "no_encontrado"));
     let cashier = street.shop.caller(Role::Cajero);
     assert_eq!(cashier.get("/api/v1/webhooks/salientes").await.status, 403);
     let removed = street.owner.send(Method::DELETE, &path, &[], "").await.unwrap();

@@ -126,10 +126,11 @@ fn every_reference_resolves_and_every_component_is_used() {
 }
 
 /// What is told to do something that needs no more words.
-const ORDERS: [&str; 8] = [
+const ORDERS: [&str; 9] = [
     "/reenviar",
     "/cache/warmup",
     "/probar",
+    "/rotar",
     "/pausar",
     "/reanudar",
     "/resincronizar",

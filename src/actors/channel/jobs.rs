@@ -102,8 +102,9 @@ impl<K: Kind> Channel<K> {
     }
 
     fn next_job(&mut self) -> Option<Job> {
-        // A token comes first, then people, who wait; nothing is read while it is not known what was written.
-        let is = |job: &Job| matches!(job, Job::Renew) || job.is_a_persons();
+        // A token comes first, then people, who wait; nothing is read while it is not known what was written. Who was
+        // refused a token does not ask for one at once.
+        let is = |job: &Job| (matches!(job, Job::Renew) && self.broken.is_none()) || job.is_a_persons();
         if let Some(at) = self.jobs.iter().position(is) {
             return self.jobs.remove(at);
         }
@@ -135,6 +136,7 @@ impl<K: Kind> Channel<K> {
 
     fn send(&mut self, job: Job, permit: Option<OwnedPermit>, cx: &mut Cx<Self>) {
         let Some(mut market) = self.market.take() else { return };
+        self.is_out = true;
         self.counts.calls += 1;
         self.metrics.calls.increment(1);
         if let Job::News(notice) = &job {

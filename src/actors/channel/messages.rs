@@ -13,7 +13,7 @@ use crate::domain::dead_letter::LetterId;
 use crate::domain::decimal::Quantity;
 use crate::domain::ids::{LocationId, UnitId};
 use crate::ports::PortError;
-use crate::ports::channel::{Failure, GivenUp, Notice, OrderRecord};
+use crate::ports::channel::{Credentials, Failure, GivenUp, Notice, OrderRecord};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,8 +53,8 @@ pub enum Msg {
     Status(Reply<Status>),
     /// Stop or go on.
     Pause(bool, Reply<()>),
-    /// Other rules, from now on.
-    Change(Box<Change>, Reply<()>),
+    /// Other rules or other tokens, from now on; says why not.
+    Change(Box<Change>, Reply<Result<(), String>>),
     /// A person says which item a unit is, or that it is none.
     Map { unit: UnitId, item: String, reply: Reply<Result<i64, String>> },
     /// A unit is no item any more; false when it was none.
@@ -90,6 +90,8 @@ pub struct Change {
     pub drift: Option<DriftPolicy>,
     /// When zeros wait for a person.
     pub guard: Option<Guard>,
+    /// What opens the account, after its owner has agreed anew. What belongs to the app may be left out.
+    pub credentials: Option<Credentials>,
 }
 
 impl Change {

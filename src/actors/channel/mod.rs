@@ -154,6 +154,10 @@ pub struct Channel<K> {
     market: Option<Box<dyn Marketplace>>,
     /// What the client was opened with, or got since, as it is at rest.
     sealed: Sealed,
+    /// A job has it.
+    is_out: bool,
+    /// Takes the place of the one that is out, once that is back.
+    fresh: Option<Box<dyn Marketplace>>,
     board: Board,
     /// Which unit an item is.
     units: HashMap<String, UnitId>,
@@ -197,6 +201,8 @@ impl<K: Kind> Channel<K> {
             pace,
             market: None,
             sealed: Sealed { key_id: String::new(), bytes: Vec::new() },
+            is_out: false,
+            fresh: None,
             board: Board::default(),
             units: HashMap::new(),
             marked: HashMap::new(),
@@ -320,14 +326,7 @@ impl<K: Kind> Behaviour for Channel<K> {
                 reply.send(());
                 self.work(cx);
             }
-            Msg::Change(change, reply) => {
-                let changed = change.of(&self.connection);
-                self.ports.store.save(&changed, None).await?;
-                self.connection = changed;
-                reply.send(());
-                self.sweep(cx);
-                self.work(cx);
-            }
+            Msg::Change(change, reply) => reply.send(self.change(*change, cx).await?),
             Msg::Map { unit, item, reply } => self.ask_market(Job::Map { unit, item, reply }, cx),
             Msg::Unmap(unit, reply) => reply.send(self.unmap(unit).await?),
             Msg::Resync(reply) => {

@@ -1,11 +1,12 @@
 //! How a channel begins: its connection, its client, and what was confirmed, from rest.
 
 use super::jobs::Job;
-use super::{Channel, Kind};
+use super::{Change, Channel, Kind};
 use crate::actors::kit::{Cx, Fault};
 use crate::domain::channel::Board;
 use crate::domain::ids::UnitId;
-use crate::ports::channel::Mapping;
+use crate::ports::PortError;
+use crate::ports::channel::{Credentials, Mapping, Marketplace, Sealed};
 
 impl<K: Kind> Channel<K> {
     /// The connection as it is at rest: an earlier life may have paused it, or got it another token.
@@ -36,6 +37,67 @@ impl<K: Kind> Channel<K> {
             }
         }
         Ok(())
+    }
+
+    /// Other rules or other tokens, from now on. Everything that waited goes on waiting.
+    pub(super) async fn change(
+        &mut self,
+        change: Change,
+        cx: &mut Cx<Self>,
+    ) -> Result<Result<(), String>, Fault> {
+        let fresh = match &change.credentials {
+            Some(given) => match self.opened_anew(given).await? {
+                Ok(fresh) => Some(fresh),
+                Err(why) => return Ok(Err(why)),
+            },
+            None => None,
+        };
+        let changed = change.of(&self.connection);
+        // Only by whoever has the claim. A renewal that is out for the tokens before these keeps nothing any more: it
+        // finds others at rest.
+        self.ports.store.save(&changed, fresh.as_ref().map(|(_, sealed)| sealed)).await?;
+        self.connection = changed;
+        if let Some((market, sealed)) = fresh {
+            self.sealed = sealed;
+            (self.broken, self.last_error, self.not_before) = (None, None, None);
+            self.jobs.retain(|job| !matches!(job, Job::Renew));
+            let place = if self.is_out { &mut self.fresh } else { &mut self.market };
+            *place = Some(market);
+            tracing::info!(connection = %self.connection.id, tenant = %self.connection.tenant, "connected anew");
+        }
+        self.sweep(cx);
+        self.work(cx);
+        Ok(Ok(()))
+    }
+
+    /// A client with other tokens of the same app: others check what the app signs, and know its secret.
+    async fn opened_anew(
+        &self,
+        given: &Credentials,
+    ) -> Result<Result<(Box<dyn Marketplace>, Sealed), String>, Fault> {
+        let (tenant, id) = (self.connection.tenant, self.connection.id);
+        let Some((_, sealed)) = self.ports.store.connection(tenant, id).await? else {
+            return Err(Fault::new("the connection is not at rest any more"));
+        };
+        let opened = || -> Result<_, PortError> {
+            let before = self.ports.vault.open(id, &sealed)?;
+            let is_other = |given: Option<&String>, before| given.is_some() && given != before;
+            if is_other(given.client_id.as_ref(), before.client_id.as_ref())
+                || is_other(given.client_secret.as_ref(), before.client_secret.as_ref())
+            {
+                let why = "the credentials are of another app: remove the connection and connect again";
+                return Err(PortError::Permanent(why.into()));
+            }
+            let merged = Credentials {
+                client_id: before.client_id,
+                client_secret: before.client_secret,
+                access_token: given.access_token.clone(),
+                refresh_token: given.refresh_token.clone(),
+            };
+            let sealed = self.ports.vault.seal(id, &merged)?;
+            Ok(((self.ports.open)(&self.connection, merged)?, sealed))
+        };
+        Ok(opened().map_err(|error| error.to_string()))
     }
 
     /// What was confirmed, from rest; then everything is compared.

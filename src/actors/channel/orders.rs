@@ -205,6 +205,10 @@ impl Taking {
         if known.as_ref().is_some_and(|known| order.version < known.version) {
             return Ok(Taken::nothing(notice));
         }
+        // All of it is taken from somewhere else.
+        if known.is_none() && order.lines.is_empty() && order.state == OrderState::Placed {
+            return Ok(Taken::nothing(notice));
+        }
         let before = known.as_ref().map(|known| known.state.clone());
         let known_sale = known.as_ref().and_then(|known| known.sale);
         let (record, sold) = match (order.state, before.as_deref()) {

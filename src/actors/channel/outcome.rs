@@ -20,13 +20,22 @@ impl<K: Kind> Channel<K> {
     /// The client is back.
     pub(super) async fn done(&mut self, done: Done, cx: &mut Cx<Self>) -> Result<(), Fault> {
         let Done { market, job, result, permit } = done;
-        self.market = Some(market);
+        self.is_out = false;
+        let was_changed = self.fresh.is_some();
+        self.market = self.fresh.take().or(Some(market));
         if let Some(permit) = permit
             && !matches!(&result, Err(refused) if refused.verdict.is_ill_health())
         {
             permit.worked();
         }
         match result {
+            // It was out with tokens that are none any more.
+            _ if was_changed && matches!(job, Job::Renew) => {}
+            Err(refused)
+                if was_changed && matches!(refused.verdict, Verdict::Unauthorized | Verdict::Broken) =>
+            {
+                self.put_back(job, 0);
+            }
             Ok(outcome) => self.succeeded(job, outcome, cx).await?,
             Err(refused) => self.refused(job, refused, cx).await?,
         }
@@ -181,6 +190,10 @@ impl<K: Kind> Channel<K> {
                 self.wait(after, cx);
             }
             Verdict::Unauthorized if matches!(job, Job::Renew) => self.broken(refused.cause, cx),
+            // There is no other token, and it is known why.
+            Verdict::Unauthorized if job.is_a_persons() && self.broken.is_some() => {
+                job.refuse(self.broken.as_deref().unwrap_or_default());
+            }
             Verdict::Unauthorized => {
                 self.put_back(job, 0);
                 if !self.jobs.iter().any(|job| matches!(job, Job::Renew)) {

@@ -19,8 +19,17 @@ use uuid::Uuid;
 /// What other nodes may have changed is read again so often, at the latest.
 const READ_AGAIN: Duration = Duration::from_secs(10);
 
-/// Somebody who asks for what is not known makes it be read again, but not more often than this.
+/// Somebody who asks for what is not known makes it be read again, since it may have been made at another node a moment
+/// ago: so long after the last reading, at least. Whoever asks for nothing that there is gets no more than that.
+const FRESH: Duration = Duration::from_millis(50);
+
+/// So long after it at most, however long a reading takes.
 const OLD: Duration = Duration::from_secs(1);
+
+/// How long what was read is good enough, whoever asks for more: most of the time is not for reading.
+fn good_for(reading: Duration) -> Duration {
+    (reading * 4).clamp(FRESH, OLD)
+}
 
 impl ChannelManager {
     /// Goes on with what is looked after here, and sees what has changed. What fails is done by the next look.
@@ -47,8 +56,9 @@ impl ChannelManager {
     /// What there is, from rest.
     pub(super) async fn read(&mut self) -> Result<(), PortError> {
         self.here = self.ports.shards.here();
+        let begun = Instant::now();
         let found = self.ports.store.connections().await?;
-        self.read_at = Some(Instant::now());
+        (self.read_at, self.read_took) = (Some(Instant::now()), begun.elapsed());
         let mut before = std::mem::take(&mut self.known);
         for (connection, sealed) in found {
             let way = before.remove(&connection.id).and_then(|known| known.way);
@@ -61,7 +71,8 @@ impl ChannelManager {
     }
 
     pub(super) async fn read_if_old(&mut self) -> Result<(), PortError> {
-        if self.ports.store.is_shared() && self.is_older_than(OLD) { self.read().await } else { Ok(()) }
+        let is_old = self.is_older_than(good_for(self.read_took));
+        if self.ports.store.is_shared() && is_old { self.read().await } else { Ok(()) }
     }
 
     fn is_older_than(&self, age: Duration) -> bool {
@@ -147,5 +158,13 @@ impl ChannelManager {
             }
         }
         Ok(())
+    }
+}
+
+#[test]
+fn who_asks_for_what_is_not_there_makes_it_be_read_often_but_not_all_the_time() {
+    let millis = Duration::from_millis;
+    for (reading, good) in [(0, 50), (2, 50), (12, 50), (40, 160), (900, 1_000)] {
+        assert_eq!(good_for(millis(reading)), millis(good), "{reading}");
     }
 }

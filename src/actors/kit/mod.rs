@@ -16,13 +16,14 @@
 //! | part | file |
 //! |---|---|
 //! | what an actor is; its context | `behaviour`, `cx` |
-//! | talking to it; answers; the bound | `handle`, `reply` |
+//! | talking to it, or to nobody; answers; the bound | `handle`, `contact`, `reply` |
 //! | the actix actor around it | `shell` |
 //! | keeping it alive; how often and how fast | `keeper`, `restart` |
 //! | the tree above; the ordered end | `supervisor`, `shutdown` |
 //! | looking at it; blocked threads | `vitals`, `registry`, `watchdog` |
 
 mod behaviour;
+mod contact;
 mod cx;
 mod failure;
 mod handle;
@@ -41,6 +42,7 @@ mod watchdog;
 mod tests;
 
 pub use behaviour::{Behaviour, Fault};
+pub use contact::Contact;
 pub use cx::Cx;
 pub use handle::{Drain, Handle, TellError};
 pub use registry::{ActorReport, ActorState, ActorTree, Registry};

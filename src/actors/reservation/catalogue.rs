@@ -10,6 +10,7 @@ use crate::domain::import::{Import, ImportCounts, plan};
 use crate::domain::stock::Place;
 use crate::domain::tenant::Tenant;
 use crate::ports::PortError;
+use crate::ports::ledger::{KeyCursor, KeyPage};
 use std::collections::HashSet;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -173,19 +174,19 @@ impl Reservation {
     }
 
     /// Asks the ledger for the next page of its keys.
-    pub(super) fn load_filter(&mut self, after: Option<i64>, cx: &mut Cx<Self>) {
+    pub(super) fn load_filter(&mut self, after: Option<KeyCursor>, cx: &mut Cx<Self>) {
         const PAGE: usize = 20_000;
         let (ledger, generation) = (self.ports.ledger.clone(), self.generation);
         let page = async move { ledger.key_hashes(after, PAGE).await };
         cx.pipe(page, move |page| Msg::KnownKeys { generation, page });
     }
 
-    pub(super) fn known_keys(&mut self, page: Result<Vec<i64>, PortError>, cx: &mut Cx<Self>) {
+    pub(super) fn known_keys(&mut self, page: Result<KeyPage, PortError>, cx: &mut Cx<Self>) {
         match page {
             Ok(page) => {
-                page.iter().for_each(|key| self.filter.insert(*key));
-                match page.last() {
-                    Some(last) => self.load_filter(Some(*last), cx),
+                page.hashes.iter().for_each(|key| self.filter.insert(*key));
+                match page.next {
+                    Some(next) => self.load_filter(Some(next), cx),
                     None => self.filter_complete = true,
                 }
             }

@@ -16,7 +16,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::trace::TraceContext;
 use crate::ports::PortError;
 use crate::ports::bus::AppendError;
-use crate::ports::ledger::StoredSale;
+use crate::ports::ledger::{KeyPage, StoredSale};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -351,6 +351,6 @@ pub enum Msg {
     KnownKeys {
         /// As of which opening of the log it was asked.
         generation: Generation,
-        page: Result<Vec<i64>, PortError>,
+        page: Result<KeyPage, PortError>,
     },
 }

@@ -17,7 +17,8 @@ const BATCH: usize = 2_048;
 pub(super) const UNDER_WAY: usize = 2;
 
 /// Sales that are sent at once, whatever else is in the mailbox. Of many tills that come back together the first are
-/// committed while the others are still decided upon; with two batches under way, those behind gather anyway.
+/// committed while the others are still decided upon; with two batches under way, those behind gather anyway. Not where
+/// the hot tier is a round trip away: what was reserved together goes on together, for each batch costs several of them.
 const AT_ONCE: usize = 16;
 
 impl Reservation {
@@ -26,7 +27,7 @@ impl Reservation {
         // Other drafts may be parts of something that is durable as a whole or not at all.
         let is_sale = matches!(draft.done, Done::Sale(_));
         self.outbox.push(draft);
-        if is_sale && self.outbox.len() >= AT_ONCE {
+        if is_sale && !self.stock.is_far() && self.outbox.len() >= AT_ONCE {
             self.flush(cx);
         } else {
             self.schedule_flush(cx);

@@ -2,7 +2,7 @@
 //! connections to marketplaces.
 
 use super::{Known, WebhookSender, seal, unseal};
-use crate::domain::hook::{Hook, News};
+use crate::domain::hook::{Hook, News, Signing};
 use crate::domain::ids::{HookId, TenantId};
 use crate::ports::PortError;
 use crate::ports::channel::Sealed;
@@ -49,9 +49,9 @@ impl WebhookSender {
                 continue;
             }
             match unseal(&*self.ports.vault, hook.id, &sealed) {
-                Ok(secret) => {
+                Ok(signing) => {
                     let outdated = self.ports.vault.is_outdated(&sealed);
-                    self.hooks.insert(hook.id, Known { outdated, ..Known::new(hook, secret, false) });
+                    self.hooks.insert(hook.id, Known { outdated, ..Known::new(hook, signing, false) });
                 }
                 Err(error) => {
                     tracing::error!(hook = %hook.id, tenant = %hook.tenant, %error, "a webhook's secret cannot be opened: nothing is sent to it");
@@ -101,12 +101,20 @@ impl WebhookSender {
                 changing.push((known.hook.tenant, known.hook.id, known.held));
             }
         }
+        let mut claimed = Vec::new();
         for (tenant, id, held) in changing {
             if held {
                 self.release(tenant, id).await?;
             } else if self.ports.store.claim(tenant, id.0).await? {
-                self.begin(id).await?;
+                claimed.push(id);
             }
+        }
+        if !claimed.is_empty() && self.ports.store.is_shared() {
+            // Whoever had it may have paused it, or given it another secret, until the claim was here.
+            self.read().await?;
+        }
+        for id in claimed {
+            self.begin(id).await?;
         }
         Ok(())
     }
@@ -130,8 +138,8 @@ impl WebhookSender {
         if !std::mem::take(&mut known.outdated) {
             return Ok(());
         }
-        let (hook, secret) = (known.hook.clone(), known.secret.clone());
-        let sealed = seal(&*self.ports.vault, id, &secret)?;
+        let (hook, signing) = (known.hook.clone(), known.signing.clone());
+        let sealed = seal(&*self.ports.vault, id, &signing)?;
         self.ports.store.save_hook(&hook, Some(&sealed)).await
     }
 
@@ -159,7 +167,7 @@ impl WebhookSender {
                 // Its secret is in the settings, and stays there.
                 let unsealed = Sealed { key_id: String::new(), bytes: Vec::new() };
                 self.ports.store.save_hook(&hook, Some(&unsealed)).await?;
-                self.hooks.insert(id, Known::new(hook, secret, true));
+                self.hooks.insert(id, Known::new(hook, Signing::of(secret), true));
             }
             None => self.ports.store.remove_hook(tenant, id).await?,
         }

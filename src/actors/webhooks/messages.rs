@@ -6,6 +6,7 @@ use crate::actors::kit::Reply;
 use crate::domain::hook::{Hook, Patience, Secret};
 use crate::domain::ids::{HookId, TenantId};
 use crate::domain::tenant::shard_of;
+use crate::domain::time::Timestamp;
 use crate::ports::PortError;
 use crate::ports::bus::{Delivery, EventFeed};
 use crate::ports::channel::Vault;
@@ -23,6 +24,9 @@ pub enum NotDone {
     /// The tenant has as many as it may have.
     #[error("a tenant has at most {MOST} webhooks")]
     TooMany,
+    /// It was changed too often in a day.
+    #[error("too many secrets of the webhook sign already")]
+    TooManySecrets,
     /// The address may not be called.
     #[error("url {0}")]
     BadUrl(String),
@@ -92,6 +96,8 @@ pub enum Msg {
     Remove(TenantId, HookId, Reply<Result<(), NotDone>>),
     /// Stop or go on.
     Pause(TenantId, HookId, bool, Reply<Result<(), NotDone>>),
+    /// Another secret, beside which the one before signs for a while; says until when.
+    Rotate(TenantId, HookId, Secret, Reply<Result<Timestamp, NotDone>>),
     /// Send it something to see.
     Test(TenantId, HookId, Reply<Result<(), NotDone>>),
     /// What was told it, before a position.

@@ -2,7 +2,7 @@
 
 use super::{AT_ONCE, Msg, WebhookSender};
 use crate::actors::kit::{Cx, Fault};
-use crate::domain::hook::{Hook, Next, Patience, Reaction, Secret};
+use crate::domain::hook::{Hook, Next, Patience, Reaction, Signing};
 use crate::domain::ids::HookId;
 use crate::domain::time::Timestamp;
 use crate::ports::PortError;
@@ -34,7 +34,7 @@ struct Run {
     ports: super::Ports,
     patience: Patience,
     hook: Hook,
-    secret: Secret,
+    signing: Signing,
 }
 
 impl WebhookSender {
@@ -62,7 +62,7 @@ impl WebhookSender {
                 ports: self.ports.clone(),
                 patience: self.settings.patience.clone(),
                 hook: known.hook.clone(),
-                secret: known.secret.clone(),
+                signing: known.signing.clone(),
             };
             cx.pipe(run.go(), Msg::Ran);
         }
@@ -135,7 +135,7 @@ impl Run {
         let moment = now.seconds();
         let outgoing = Outgoing {
             url: self.hook.url.to_string(),
-            signature: self.secret.sign(&waiting.id, moment, &waiting.body),
+            signature: self.signing.sign(&waiting.id, moment, &waiting.body),
             id: waiting.id,
             moment,
             body: waiting.body,

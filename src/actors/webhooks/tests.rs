@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::actors::kit::{Place, Registry, RestartPolicy, Spec, Strategy, Supervisor};
-use crate::actors::testing::{on_system, quick, until};
+use crate::actors::testing::{on_system, quick, until, until_some};
 use crate::channels::simulator::{Called, Fault, Reply, Shell, Site};
 use crate::channels::vault::Keyring;
 use crate::channels::webhook::Sender;
@@ -191,6 +191,11 @@ impl Street {
     async fn status(&self) -> (Hook, u64) {
         self.webhooks.list(self.tenant()).await.unwrap().unwrap().remove(0)
     }
+
+    /// Waits until its one receiver and what waits for it are so: what came back is written down a moment later.
+    async fn becomes(&self, is_so: impl Fn(&Hook, u64) -> bool) -> (Hook, u64) {
+        until_some(async || Some(self.status().await).filter(|(hook, waiting)| is_so(hook, *waiting))).await
+    }
 }
 
 #[test]
@@ -210,10 +215,7 @@ fn what_is_sold_is_told_signed_and_once() {
         let other = street.sell(1).await;
         until(|| street.told().len() == 4).await;
         assert!(street.told()[2].ends_with(&other.id.to_string()));
-        // What came back is written down a moment later.
-        while street.status().await.1 > 0 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        street.becomes(|_, waiting| waiting == 0).await;
         let log = street.webhooks.log(street.tenant(), id, None, 9).await.unwrap().unwrap();
         assert_eq!((log.len(), log[0].status, log[0].response.as_str()), (4, Some(200), "seen"));
     });
@@ -233,9 +235,7 @@ fn a_receiver_that_is_away_gets_everything_later_in_order() {
         // The one whose answer was lost came twice, under its own id.
         sold.insert(0, sold[0].clone());
         assert_eq!(street.told(), sold);
-        while street.status().await.1 > 0 || street.status().await.0.failing_since.is_some() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        street.becomes(|hook, waiting| waiting == 0 && hook.failing_since.is_none()).await;
     });
 }
 
@@ -248,13 +248,8 @@ fn what_is_refused_is_given_up_and_what_stays_away_is_paused() {
         let refused = street.sell(1).await;
         until(|| street.told().len() == 3).await;
         let letters = MessageLetters(street.store.clone());
-        let found = loop {
-            let found = letters.list(9).await.unwrap();
-            if !found.is_empty() {
-                break found;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        };
+        let listed = async || Some(letters.list(9).await.unwrap()).filter(|found| !found.is_empty());
+        let found = until_some(listed).await;
         assert_eq!((found[0].attempts, found[0].response.as_str()), (3, "seen"));
         street.there.site().status = 200;
         street.sell(1).await;
@@ -265,13 +260,7 @@ fn what_is_refused_is_given_up_and_what_stays_away_is_paused() {
         // Nobody is there for longer than it may be.
         street.there.away(true);
         street.sell(1).await;
-        let paused = loop {
-            let (hook, waiting) = street.status().await;
-            if hook.paused.is_some() {
-                break (hook, waiting);
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
+        let paused = street.becomes(|hook, _| hook.paused.is_some()).await;
         assert!(paused.0.paused.unwrap().contains("503") && paused.1 == 1);
         street.there.away(false);
         let before = street.told().len();

@@ -5,7 +5,7 @@ use std::fmt;
 use tokio::net::TcpStream;
 
 /// What a url says. Its `Display` is host and port and nothing else.
-pub(super) struct Address {
+pub(in crate::app) struct Address {
     host: String,
     port: u16,
     secret: Option<String>,
@@ -23,7 +23,7 @@ impl fmt::Display for Address {
 impl Address {
     /// Of a url `scheme://user:password@host:port/rest`. The driver has the last word on what it means; this is for
     /// finding out whether anything is there, and for keeping the password out of what is told.
-    pub(super) fn of(url: &str, default_port: u16) -> Self {
+    pub(in crate::app) fn of(url: &str, default_port: u16) -> Self {
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
         let (user, place) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -49,7 +49,7 @@ impl Address {
     }
 
     /// An error's text without the secret, should a driver ever quote the url.
-    pub(super) fn hide(&self, error: impl fmt::Display) -> String {
+    pub(in crate::app) fn hide(&self, error: impl fmt::Display) -> String {
         let text = error.to_string();
         match &self.secret {
             Some(secret) => text.replace(secret.as_str(), "***").replace(&plain(secret), "***"),

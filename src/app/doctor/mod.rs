@@ -11,6 +11,7 @@ mod rabbitmq;
 mod redis;
 mod report;
 
+pub(super) use address::Address;
 pub use report::{Check, Report, Verdict};
 
 use crate::config::Config;

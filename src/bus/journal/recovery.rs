@@ -225,9 +225,11 @@ async fn quarantine_lines(
 }
 
 /// The same rows out of a file that was damaged before it was brought up to date, as the schema's third step makes them.
-const BEFORE_SEGMENTS: &str = "(SELECT position AS first, position AS last,
-     CAST(printf('%d %08x ', position, checksum) || kind || ' ' || payload || x'0a' AS BLOB) AS lines
-     FROM damaged.journal)";
+const BEFORE_SEGMENTS: &str = concat!(
+    "(SELECT position AS first, position AS last, CAST(",
+    line_of_row!(),
+    " AS BLOB) AS lines FROM damaged.journal)"
+);
 
 /// Copies what can still be read into a new file and puts it in the place of the damaged one, which is kept aside.
 async fn salvage(path: &Path, clock: &SharedClock, findings: &mut Findings) -> Result<(), PortError> {

@@ -25,11 +25,13 @@ pub async fn unpack(connection: &mut SqliteConnection) {
 
 /// What is left of them, each in its segment; one that is empty goes.
 pub async fn pack(connection: &mut SqliteConnection) {
-    let pack =
+    let pack = concat!(
         "UPDATE segments SET lines = (SELECT coalesce(CAST(group_concat(line, '') AS BLOB), x'') FROM (
-                    SELECT printf('%d %08x ', position, checksum) || kind || ' ' || payload || x'0a' AS line
-                    FROM journal WHERE position BETWEEN first AND last ORDER BY position));
-                DELETE FROM segments WHERE lines = x'';
-                DROP TABLE journal";
+             SELECT ",
+        line_of_row!(),
+        " AS line FROM journal WHERE position BETWEEN first AND last ORDER BY position));
+         DELETE FROM segments WHERE lines = x'';
+         DROP TABLE journal"
+    );
     sqlx::raw_sql(pack).execute(connection).await.unwrap();
 }

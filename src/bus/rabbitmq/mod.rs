@@ -26,9 +26,9 @@ use dead_letters::DeadLetter;
 use futures_util::FutureExt;
 use names::Names;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use while_writing::WhileWriting;
 
@@ -103,6 +103,8 @@ struct Shared {
     writing: Vec<watch::Sender<u64>>,
     /// Logs opened so far.
     logs: AtomicU64,
+    /// Since when another number of shards stands at the broker, with no node behind it.
+    counted_otherwise: Mutex<Option<Instant>>,
     /// Messages that wait in each shard's partitions, as of the last look of this process's log of the shard.
     waiting: Vec<AtomicU64>,
     /// Messages that this process's feed of each shard has and that are not settled.
@@ -110,6 +112,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn counted_otherwise(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.counted_otherwise.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The queues of a shard's tenants. A tenant's partition leaves the same remainder as its shard.
     fn partitions_of(&self, shard: usize) -> impl Iterator<Item = usize> + use<> {
         (shard..self.names.partitions).step_by(self.settings.shards)
@@ -128,6 +134,7 @@ impl RabbitBus {
             clock,
             writing: (0..shards).map(|_| watch::Sender::new(0)).collect(),
             logs: AtomicU64::new(0),
+            counted_otherwise: Mutex::default(),
             waiting: zeros(),
             unsettled: zeros(),
         };

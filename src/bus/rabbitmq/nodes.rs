@@ -25,12 +25,14 @@ struct Square {
     exchange: String,
     channel: Channel,
     consumer: Mutex<Consumer>,
+    /// Keeps the number of shards at the broker: dropped, it is cancelled.
+    _counted: Consumer,
     _connection: Connection,
 }
 
 impl RabbitBus {
     /// Opens this node's place among the others. Nodes that count shards differently cannot share an installation: the
-    /// later one is refused.
+    /// later one is refused, permanently where others run.
     pub fn assembly(&self) -> Open<Arc<dyn Assembly>> {
         let shared = self.shared.clone();
         Arc::new(move || {
@@ -42,7 +44,7 @@ impl RabbitBus {
 
 async fn open(shared: &Shared) -> Result<Square, PortError> {
     let connection = connect(&shared.settings, "nodes").await?;
-    topology::count_shards(&connection, shared).await?;
+    let counted = topology::count_shards(&connection, shared).await?;
     let channel = connection.create_channel().await.map_err(transient)?;
     let exchange = format!("{}blend_events.nodes", shared.names.prefix);
     let (options, none) =
@@ -63,7 +65,8 @@ async fn open(shared: &Shared) -> Result<Square, PortError> {
     bound.await.map_err(transient)?;
     let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
     let consumer = channel.basic_consume(queue.into(), "".into(), options, none).await.map_err(transient)?;
-    Ok(Square { exchange, channel, consumer: Mutex::new(consumer), _connection: connection })
+    let consumer = Mutex::new(consumer);
+    Ok(Square { exchange, channel, consumer, _counted: counted, _connection: connection })
 }
 
 impl Assembly for Square {

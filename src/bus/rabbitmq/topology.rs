@@ -6,8 +6,8 @@ use super::{QueueType, Shared};
 use crate::ports::PortError;
 use lapin::options::{BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
-use std::time::Duration;
+use lapin::{Channel, Connection, Consumer, ErrorKind, ExchangeKind};
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// Reply codes of AMQP 0-9-1, section 1.8 of its reference.
@@ -83,20 +83,25 @@ pub fn of_its_own() -> QueueDeclareOptions {
     QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() }
 }
 
-/// Makes sure that a node which must be alone is, and that all nodes count shards alike: two that do not would both sell for a tenant, each under a claim of
-/// its own. The number is an argument of a queue, so the broker refuses another one. The queue goes when no node has
-/// consumed it for ten seconds, so that a chain that is stopped can be started with another number.
-pub async fn count_shards(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
-    const GONE_AFTER_MS: i32 = 10_000;
+/// How long the number of shards stands at the broker after the last node was there.
+const COUNTED_FOR: Duration = Duration::from_secs(10);
+
+/// Makes sure that a node which must be alone is, and that all nodes count shards alike: two that do not would both sell
+/// for a tenant, each under a claim of its own. The number is an argument of a queue, so the broker refuses another one.
+/// The queue goes when no node has consumed it for a while, so that a chain that is stopped can be started with another
+/// number, and so that a broker which starts again finds the nodes that were there before it, and not one that is wrong.
+/// It is consumed for as long as the consumer that comes back is kept.
+pub async fn count_shards(connection: &Connection, shared: &Shared) -> Result<Consumer, PortError> {
     let channel = connection.create_channel().await.map_err(transient)?;
     let (name, shards) = (format!("{}blend.shards", shared.names.prefix), shared.settings.shards);
     let mut arguments = FieldTable::default();
-    arguments.insert("x-expires".into(), AMQPValue::LongInt(GONE_AFTER_MS));
+    let expires = i32::try_from(COUNTED_FOR.as_millis()).unwrap_or(i32::MAX);
+    arguments.insert("x-expires".into(), AMQPValue::LongInt(expires));
     arguments
         .insert("x-max-length".into(), AMQPValue::LongLongInt(i64::try_from(shards).unwrap_or(i64::MAX)));
     let options = QueueDeclareOptions { exclusive: shared.settings.alone, ..QueueDeclareOptions::durable() };
     match channel.queue_declare(name.as_str().into(), options, arguments).await {
-        Ok(_) => {}
+        Ok(_) => *shared.counted_otherwise() = None,
         Err(error) if code(&error) == Some(RESOURCE_LOCKED) => {
             return Err(PortError::Transient(
                 "another node uses this broker, and the ledger of one of them is a file: give all of them the same \
@@ -105,17 +110,56 @@ pub async fn count_shards(connection: &Connection, shared: &Shared) -> Result<()
             ));
         }
         Err(error) if code(&error) == Some(PRECONDITION_FAILED) => {
-            return Err(PortError::Permanent(format!(
-                "another node of this installation runs with an engine.shards that is not {shards}: give all nodes the \
-                 same, and change it only while all of them are stopped"
-            )));
+            return Err(counted_otherwise(connection, shared, &name, &error).await);
         }
         Err(error) => return Err(transient(error)),
     }
     let consumer =
         channel.basic_consume(name.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
-    // Dropping it does not end it: it lasts as long as the connection, which is all it is for.
-    consumer.await.map(drop).map_err(transient)
+    consumer.await.map_err(transient)
+}
+
+/// Another number stands at the broker. Where a node is behind it, one of the two is set wrongly; else it goes. Looking
+/// keeps it there for a while longer, so that is done once in such a while.
+async fn counted_otherwise(
+    connection: &Connection,
+    shared: &Shared,
+    name: &str,
+    error: &lapin::Error,
+) -> PortError {
+    let shards = shared.settings.shards;
+    let theirs =
+        number_there(&error.to_string()).map_or_else(|| "another".to_owned(), |there| there.to_string());
+    let left_behind = || {
+        PortError::Transient(format!(
+            "engine.shards is {shards} here and was {theirs} at the last nodes: that is forgotten within seconds"
+        ))
+    };
+    if shared.counted_otherwise().is_some_and(|since| since.elapsed() < COUNTED_FOR * 2) {
+        return left_behind();
+    }
+    let looked = async {
+        let channel = connection.create_channel().await?;
+        channel.queue_declare(name.into(), passive(), FieldTable::default()).await
+    };
+    match looked.await {
+        Ok(found) if found.consumer_count() > 0 => PortError::Permanent(format!(
+            "engine.shards is {shards} here and {theirs} at nodes of this installation that run: give all nodes the same, \
+             and change it only while all of them are stopped"
+        )),
+        Ok(_) => {
+            *shared.counted_otherwise() = Some(Instant::now());
+            left_behind()
+        }
+        Err(error) => transient(error),
+    }
+}
+
+/// The argument that is there, of a broker's complaint about another one: "... but current is the value '4' of type
+/// 'long'".
+fn number_there(complaint: &str) -> Option<usize> {
+    let (_, current) = complaint.split_once("current is")?;
+    current.split('\'').find_map(|part| part.parse().ok())
 }
 
 struct Declarer<'a> {
@@ -244,6 +288,17 @@ fn made_of(made: Made, arguments: &mut FieldTable) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_that_is_there_is_read_out_of_the_brokers_complaint() {
+        let told = "AMQP soft error: PRECONDITION-FAILED: PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue \
+                    'blend.shards' in vhost '/': received the value '2' of type 'long' but current is the value '8' of \
+                    type 'long'";
+        assert_eq!(number_there(told), Some(8));
+        for other in ["", "current is none", "received '2' but current is the value 'x' of type 'longstr'"] {
+            assert_eq!(number_there(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn d19_nothing_leaves_a_queue_of_events_unread() {

@@ -166,18 +166,74 @@ impl ProductStock {
         self.locations.iter().filter(|location| location.kind == "seller_warehouse")
     }
 
-    /// What is in the seller's own warehouses; what is in MercadoLibre's is not ours to set.
-    pub fn of_warehouses(&self) -> i64 {
-        self.warehouses().map(|location| location.quantity).sum()
+    /// What is in one of the seller's own warehouses, or in all of them; what is in MercadoLibre's is not ours to set.
+    pub fn of_warehouses(&self, only: Option<&Depot>) -> i64 {
+        let is_meant = |location: &&Location| only.is_none_or(|depot| location.is(depot));
+        self.warehouses().filter(is_meant).map(|location| location.quantity).sum()
     }
 
-    /// The write that puts a quantity into the seller's first warehouse and nothing into the others.
-    pub fn with(&self, quantity: i64) -> Value {
+    /// The write that puts a quantity into one warehouse and leaves the others as they are; without one, into the
+    /// seller's first, and nothing into the others. All are named.
+    pub fn with(&self, quantity: i64, only: Option<&Depot>) -> Value {
+        let written = |store: Option<&String>, node: Option<&String>, quantity: i64| json!({ "store_id": store, "network_node_id": node, "quantity": quantity });
         let one = |(index, location): (usize, &Location)| {
-            json!({ "store_id": location.store_id, "network_node_id": location.network_node_id,
-                "quantity": if index == 0 { quantity } else { 0 } })
+            let quantity = match only {
+                Some(depot) if !location.is(depot) => location.quantity,
+                None if index > 0 => 0,
+                _ => quantity,
+            };
+            written(location.store_id.as_ref(), location.network_node_id.as_ref(), quantity)
         };
-        json!({ "locations": self.warehouses().enumerate().map(one).collect::<Vec<_>>() })
+        let mut all: Vec<Value> = self.warehouses().enumerate().map(one).collect();
+        // The product was in the others only.
+        if let Some(depot) = only.filter(|depot| self.warehouses().all(|location| !location.is(depot))) {
+            all.push(written(Some(&depot.id), depot.network_node_id.as_ref(), quantity));
+        }
+        json!({ "locations": all })
+    }
+}
+
+impl Location {
+    fn is(&self, depot: &Depot) -> bool {
+        self.store_id.as_ref() == Some(&depot.id)
+    }
+}
+
+/// The seller's warehouses, as far as there is stock in them.
+#[derive(Debug, Deserialize)]
+pub struct Depots {
+    #[serde(default)]
+    pub results: Vec<Depot>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Depot {
+    #[serde(deserialize_with = "id")]
+    pub id: String,
+    network_node_id: Option<String>,
+}
+
+/// Where a part of an order comes from, where that is said. It is not documented where it is, so it is looked for at
+/// the order, at the line, and in the line's `stock`.
+#[derive(Debug, Default, Deserialize)]
+struct Origin {
+    #[serde(default)]
+    store_id: Value,
+    #[serde(default)]
+    node_id: Value,
+}
+
+impl Origin {
+    /// Whether it is this warehouse; nothing when it is not said.
+    fn is(&self, depot: &Depot) -> Option<bool> {
+        let is = |said: &Value, known: &str| match said {
+            Value::String(text) => Some(text == known),
+            Value::Number(number) => Some(number.to_string() == known),
+            _ => None,
+        };
+        let node = || is(&self.node_id, depot.network_node_id.as_deref()?);
+        is(&self.store_id, &depot.id).or_else(node)
     }
 }
 
@@ -242,12 +298,29 @@ pub struct OrderBody {
     status: String,
     #[serde(default)]
     order_items: Vec<OrderItem>,
+    #[serde(flatten)]
+    origin: Origin,
 }
 
 #[derive(Debug, Deserialize)]
 struct OrderItem {
     item: Ordered,
     quantity: i64,
+    #[serde(default)]
+    stock: Value,
+    #[serde(flatten)]
+    origin: Origin,
+}
+
+impl OrderItem {
+    /// Whether a line takes its units from a warehouse. A line that does not say is taken for ours: units that are
+    /// gone elsewhere are found again, and units that are sold twice are not.
+    fn is_from(&self, depot: Option<&Depot>, order: &Origin) -> bool {
+        let Some(depot) = depot else { return true };
+        let stock = Origin::deserialize(&self.stock).ok();
+        let said = stock.and_then(|stock| stock.is(depot)).or_else(|| self.origin.is(depot));
+        said.or_else(|| order.is(depot)).unwrap_or(true)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -261,15 +334,15 @@ struct Ordered {
 }
 
 impl OrderBody {
-    /// The order, unless it is in a state in which nothing is taken yet.
-    pub fn into_order(self) -> Option<Order> {
+    /// The order, as far as it takes units from this warehouse, unless it is in a state in which nothing is taken yet.
+    pub fn into_order(self, depot: Option<&Depot>) -> Option<Order> {
         let state = match self.status.as_str() {
             "confirmed" | "paid" | "partially_paid" | "partially_refunded" => OrderState::Placed,
             "cancelled" | "invalid" => OrderState::Cancelled,
             // Payment is required or under way: MercadoLibre has not taken the stock off either.
             _ => return None,
         };
-        let line = |OrderItem { item, quantity }| OrderLine {
+        let line = |OrderItem { item, quantity, .. }| OrderLine {
             item: match (&item.user_product_id, &item.variation_id) {
                 (Some(product), _) => format!("UP:{product}"),
                 (None, Some(variation)) => format!("{}/{variation}", item.id),
@@ -278,7 +351,8 @@ impl OrderBody {
             sku: item.seller_sku.or(item.seller_custom_field),
             quantity,
         };
-        let lines = self.order_items.into_iter().map(line).collect();
+        let (items, origin) = (self.order_items, self.origin);
+        let lines = items.into_iter().filter(|item| item.is_from(depot, &origin)).map(line).collect();
         // It was asked for just now: nothing older comes after it.
         Some(Order { name: self.id.clone(), id: self.id, state, version: Timestamp::default(), lines })
     }

@@ -6,6 +6,8 @@
 //! (`x-version`), which is compared by MercadoLibre itself.
 //! Source: <https://developers.mercadolibre.com.ar>.
 //!
+//! A connection may be bound to one of the seller's warehouses (`warehouses.rs`).
+//!
 //! An item is `MLA123`, a variation of it `MLA123/456`, stock that belongs to a product of the seller `UP:MLAU789`.
 
 mod limits;
@@ -13,6 +15,7 @@ mod mapping;
 mod retry;
 #[cfg(test)]
 mod tests;
+mod warehouses;
 
 pub use limits::Budget;
 
@@ -48,6 +51,9 @@ pub struct Meli {
     budget: Arc<Budget>,
     /// Whether the seller keeps stock in warehouses, once it is known: then items themselves have none.
     warehouses: Option<bool>,
+    /// The warehouse that the connection is bound to, and that warehouse once it is known.
+    store: Option<String>,
+    depot: Option<mapping::Depot>,
 }
 
 /// What a write of one quantity goes to, with what was read just before.
@@ -56,7 +62,8 @@ struct Target {
     path: String,
     version: Option<String>,
     body: Value,
-    endpoint: Endpoint,
+    /// What it is counted towards, besides writes.
+    endpoint: Option<Endpoint>,
 }
 
 impl Meli {
@@ -73,7 +80,8 @@ impl Meli {
             return Err(PortError::Permanent("the account is no number of a MercadoLibre seller".into()));
         }
         let base = base.trim_end_matches('/').to_owned();
-        Ok(Self { http, base, seller, credentials, budget, warehouses: None })
+        let store = connection.place.as_deref().map(str::to_owned);
+        Ok(Self { http, base, seller, credentials, budget, warehouses: None, store, depot: None })
     }
 
     fn app(&self) -> &str {
@@ -94,7 +102,9 @@ impl Meli {
     }
 
     async fn put(&self, target: &Target) -> Result<(), Refused> {
-        self.budget.wait(self.app(), target.endpoint).await;
+        if let Some(endpoint) = target.endpoint {
+            self.budget.wait(self.app(), endpoint).await;
+        }
         let shown = format!("PUT {} {}", target.path, target.body);
         let mut request = self
             .http
@@ -105,7 +115,9 @@ impl Meli {
         if let Some(version) = &target.version {
             request = request.header("x-version", version);
         }
+        let turn = self.budget.write(self.app()).await;
         let answer = http::send(request, &shown).await?;
+        turn.answered();
         retry::written(&answer, &shown)
     }
 
@@ -134,7 +146,8 @@ impl Meli {
         }
     }
 
-    async fn levels(&self, items: &[String]) -> Result<Vec<Option<i64>>, Refused> {
+    async fn levels(&mut self, items: &[String]) -> Result<Vec<Option<i64>>, Refused> {
+        let depot = self.depot().await?;
         let places: Vec<Place<'_>> = items.iter().map(|item| Place::parse(item)).collect();
         let mut ids: Vec<&str> = places.iter().filter_map(Place::item).collect();
         ids.sort_unstable();
@@ -143,7 +156,9 @@ impl Meli {
         let mut levels = Vec::with_capacity(places.len());
         for place in &places {
             levels.push(match place {
-                Place::Product(product) => self.stock(product).await?.map(|(stock, _)| stock.of_warehouses()),
+                Place::Product(product) => {
+                    self.stock(product).await?.map(|(stock, _)| stock.of_warehouses(depot.as_ref()))
+                }
                 Place::Item(id) => found.get(*id).map(|item| item.available_quantity),
                 Place::Variation(id, variation) => found.get(*id).and_then(|item| item.variation(variation)),
             });
@@ -151,22 +166,24 @@ impl Meli {
         Ok(levels)
     }
 
-    async fn target(&self, push: &Push) -> Result<Option<Target>, Refused> {
+    async fn target(&mut self, push: &Push) -> Result<Option<Target>, Refused> {
         let quantity = push.quantity;
+        let depot = self.depot().await?;
         Ok(match Place::parse(&push.item) {
             Place::Product(product) => self.stock(product).await?.map(|(stock, version)| Target {
-                there: stock.of_warehouses(),
+                there: stock.of_warehouses(depot.as_ref()),
                 path: format!("/user-products/{product}/stock/type/seller_warehouse"),
                 version: Some(version),
-                body: stock.with(quantity),
-                endpoint: Endpoint::ProductStock,
+                body: stock.with(quantity, depot.as_ref()),
+                endpoint: Some(Endpoint::ProductStock),
             }),
+            _ if depot.is_some() => return Err(self.not_in_a_warehouse(&push.item)),
             Place::Item(id) => self.items(&[id]).await?.get(id).map(|item| Target {
                 there: item.available_quantity,
                 path: format!("/items/{id}"),
                 version: None,
                 body: json!({ "available_quantity": quantity }),
-                endpoint: Endpoint::Writing,
+                endpoint: None,
             }),
             Place::Variation(id, variation) => {
                 let found = self.items(&[id]).await?;
@@ -177,13 +194,13 @@ impl Meli {
                     version: None,
                     // A variation that is not named is deleted: all of them are.
                     body: item.with_variation(variation, quantity),
-                    endpoint: Endpoint::Writing,
+                    endpoint: None,
                 })
             }
         })
     }
 
-    async fn write(&self, push: &Push) -> Result<(), Refused> {
+    async fn write(&mut self, push: &Push) -> Result<(), Refused> {
         let refuse = |verdict: Verdict, cause: String| {
             Err(Refused { verdict, cause, request: push.item.clone(), response: String::new() })
         };
@@ -204,6 +221,8 @@ impl Meli {
         let (user, _): (mapping::User, _) =
             self.get(&format!("/users/{}", self.seller), Endpoint::Reading).await?;
         self.warehouses = Some(user.tags.iter().any(|tag| tag == "warehouse_management"));
+        self.check_place()?;
+        self.depot().await?;
         Ok(user.nickname)
     }
 
@@ -272,7 +291,7 @@ impl Meli {
         Ok(missed)
     }
 
-    async fn told(&self, notice: &Notice) -> Result<News, Refused> {
+    async fn told(&mut self, notice: &Notice) -> Result<News, Refused> {
         let Some(resource) = mapping::resource(&notice.body) else {
             return Err(Refused {
                 verdict: Verdict::Rejected(Vec::new()),
@@ -282,11 +301,14 @@ impl Meli {
             });
         };
         match notice.topic.as_str() {
-            "orders_v2" => match self.get::<mapping::OrderBody>(&resource, Endpoint::Reading).await {
-                Ok((order, _)) => Ok(order.into_order().map_or(News::Nothing, News::Order)),
-                Err(refused) if retry::is_gone(&refused) => Ok(News::Nothing),
-                Err(refused) => Err(refused),
-            },
+            "orders_v2" => {
+                let depot = self.depot().await?;
+                match self.get::<mapping::OrderBody>(&resource, Endpoint::Reading).await {
+                    Ok((order, _)) => Ok(order.into_order(depot.as_ref()).map_or(News::Nothing, News::Order)),
+                    Err(refused) if retry::is_gone(&refused) => Ok(News::Nothing),
+                    Err(refused) => Err(refused),
+                }
+            }
             "items" => {
                 Ok(resource.strip_prefix("/items/").map_or(News::Nothing, |id| News::Level(id.into())))
             }

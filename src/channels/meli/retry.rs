@@ -106,7 +106,10 @@ pub fn token<T: DeserializeOwned>(answer: &Answered) -> Result<T, Refused> {
         status if status >= 500 => Err(refuse(Verdict::Again { after: None }, format!("HTTP {status}"))),
         _ => {
             let error = said(answer).error;
-            let cause = format!("no new token ({error}): the seller has to authorise the app again");
+            let cause = format!(
+                "no new token ({error}): the seller has to authorise the app again, and the connection needs the new \
+                 credentials"
+            );
             Err(refuse(Verdict::Broken, cause))
         }
     }

@@ -10,13 +10,17 @@ use std::time::Duration;
 use uuid::Uuid;
 
 fn open(shop: &Shop) -> Meli {
+    open_at(shop, None)
+}
+
+fn open_at(shop: &Shop, place: Option<&str>) -> Meli {
     let connection = Connection {
         id: ConnectionId(Uuid::now_v7()),
         tenant: TenantId(Uuid::now_v7()),
         kind: ChannelKind::Meli,
         name: "Tienda".into(),
         account: SELLER.into(),
-        place: None,
+        place: place.map(Into::into),
         sources: Vec::new(),
         policy: Policy::default(),
         paused: false,
@@ -98,6 +102,96 @@ async fn stock_in_warehouses_is_written_with_its_version() {
     let stale = client.push(&call("UP:MLAU7", 8, Some(4))).await.unwrap_err();
     assert_eq!((stale.verdict, shop.stock_of("MLAU7").unwrap()), (Verdict::Stale, 2));
     assert_eq!(shop.counts().violations, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_bound_to_a_warehouse_leaves_the_others_as_they_are() {
+    let there = There { product: Some("MLAU7".into()), ..plain("A", 5) };
+    let shop = Shop::start(&[("MLA1", there)]).await.unwrap();
+    shop.warehouse_at("MLAU7", "77", 5);
+    shop.warehouse_at("MLAU7", "88", 30);
+    shop.warehouse_at("MLAU8", "77", 2);
+    let of = |product: &str| ["77", "88"].map(|store| shop.stock_at(product, store));
+    let mut client = open_at(&shop, Some("88"));
+    assert_eq!(client.check().await.unwrap(), "SIMULADA");
+    assert_eq!(client.list(None).await.unwrap().0[0].item, "UP:MLAU7");
+    let asked = ["UP:MLAU7", "UP:MLAU8", "UP:MLAU9"].map(str::to_owned);
+    assert_eq!(client.read(&asked).await.unwrap(), [Some(30), Some(0), None]);
+    client.push(&call("UP:MLAU7", 29, Some(30))).await.unwrap();
+    // The product was never in this one.
+    client.push(&call("UP:MLAU8", 3, Some(0))).await.unwrap();
+    assert_eq!((of("MLAU7"), of("MLAU8")), ([Some(5), Some(29)], [Some(2), Some(3)]));
+    // Somebody writes the other one between our reading and writing: the version tells, and theirs stays.
+    let next = call("UP:MLAU7", 28, Some(29));
+    shop.next_like(|called| called.method == hyper::Method::PUT, Fault::Held);
+    let (busy, ()) = tokio::join!(client.push(&next), async {
+        shop.until("it is about to be written", || shop.all_met()).await;
+        shop.change_stock("MLAU7", -1);
+        shop.let_go();
+    });
+    assert_eq!(busy.unwrap_err().verdict, Verdict::Stale);
+    client.push(&next).await.unwrap();
+    assert_eq!(of("MLAU7"), [Some(4), Some(28)]);
+    let refused = client.push(&call("MLA1", 1, None)).await.unwrap_err();
+    let is_told =
+        matches!(&refused.verdict, Verdict::Rejected(culprits) if culprits[0].code == "not_in_warehouse");
+    assert!(is_told && refused.cause.contains("UP:"), "{refused:?}");
+    let unknown = open_at(&shop, Some("99")).check().await.unwrap_err();
+    assert_eq!(unknown.verdict, Verdict::Broken);
+    assert!(
+        unknown.cause.contains("no warehouse 99") && unknown.cause.contains("77, 88"),
+        "{}",
+        unknown.cause
+    );
+    let plain = Shop::start(&[]).await.unwrap();
+    let without = open_at(&plain, Some("77")).check().await.unwrap_err();
+    assert!(
+        without.verdict == Verdict::Broken && without.cause.contains("no stock in warehouses"),
+        "{without:?}"
+    );
+    assert_eq!(shop.counts().violations, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn of_an_order_a_warehouse_takes_its_own_lines_and_those_that_name_none() {
+    let shop = Shop::start(&[]).await.unwrap();
+    shop.warehouse_at("MLAU7", "77", 5);
+    shop.warehouse_at("MLAU7", "88", 30);
+    let node = "ARP2";
+    let line = |quantity: i64, more: serde_json::Value| {
+        let mut line = json!({ "item": { "id": "MLA1", "user_product_id": "MLAU7" }, "quantity": quantity });
+        line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        line
+    };
+    let notice = Notice {
+        id: "1".into(),
+        topic: "orders_v2".into(),
+        body: json!({ "resource": "/orders/1" }).to_string().into_bytes(),
+        at: Timestamp::from_micros(0),
+    };
+    let taken = async |client: &mut Meli, order: serde_json::Value| {
+        shop.order("1", order);
+        match client.news(&notice).await.unwrap() {
+            News::Order(order) => order.lines.iter().map(|line| line.quantity).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let order = |more: serde_json::Value| {
+        let lines = [
+            line(1, json!({ "stock": { "store_id": "77", "node_id": "ARP1" } })),
+            line(2, json!({ "stock": { "store_id": 88 } })),
+            line(4, json!({ "node_id": node })),
+            line(8, json!({ "store_id": "77" })),
+            line(16, json!({ "stock": null })),
+        ];
+        let mut order = json!({ "id": 1, "status": "paid", "order_items": lines });
+        order.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        order
+    };
+    let mut client = open_at(&shop, Some("88"));
+    assert_eq!(taken(&mut client, order(json!({}))).await, [2, 4, 16]);
+    assert_eq!(taken(&mut client, order(json!({ "store_id": "77" }))).await, [2, 4]);
+    assert_eq!(taken(&mut open(&shop), order(json!({}))).await, [1, 2, 4, 8, 16]);
 }
 
 #[tokio::test]

@@ -1,19 +1,21 @@
 //! A MercadoLibre that enforces the real contract: single-use refresh tokens, variations that are deleted when they are
 //! not named, versions of stock, writes that warehouses ignore, limits per app and endpoint.
 
-use super::shell::{Called, Fault, Reply, Shell, Site};
-use hyper::Method;
-use serde_json::{Value, json};
+mod answers;
+
+use super::shell::{Called, Front, Reply, Shell, Site};
+use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::Deref;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// The one seller.
 pub const SELLER: &str = "468424240";
 
-/// Writes of one second at most.
-const WRITES: usize = 7;
+/// The seller's first warehouse.
+const DEPOT: &str = "77";
 
 /// How long somebody waits for something to be so.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,8 +50,12 @@ pub struct Counts {
 
 struct Seller {
     items: BTreeMap<String, Item>,
-    /// Quantity and version of each product's stock.
-    stocks: BTreeMap<String, (i64, i64)>,
+    /// What each warehouse has of a product, and the version of that.
+    stocks: BTreeMap<String, (BTreeMap<String, i64>, i64)>,
+    /// Warehouses, each with the node of the network that it is.
+    depots: BTreeMap<String, String>,
+    /// When stock in warehouses was read or written lately.
+    stock_calls: VecDeque<Instant>,
     orders: BTreeMap<String, Value>,
     missed: Vec<Value>,
     warehouses: bool,
@@ -70,6 +76,8 @@ impl Meli {
         let seller = Seller {
             items: items.iter().map(|(id, item)| ((*id).to_owned(), item.clone())).collect(),
             stocks: BTreeMap::new(),
+            depots: BTreeMap::from([(DEPOT.to_owned(), "ARP1".to_owned())]),
+            stock_calls: VecDeque::new(),
             orders: BTreeMap::new(),
             missed: Vec::new(),
             warehouses: false,
@@ -80,11 +88,6 @@ impl Meli {
             counts: Counts::default(),
         };
         Shell::start(seller).await.map(Self)
-    }
-
-    /// Its address as a URL.
-    pub fn url(&self) -> String {
-        self.0.url()
     }
 
     /// The token that is accepted now.
@@ -107,43 +110,39 @@ impl Meli {
         self.0.site().tokens
     }
 
-    /// Answers to the next calls.
-    pub fn next(&self, faults: &[Fault]) {
-        self.0.next(faults);
-    }
-
-    /// So many calls of a thousand meet one of these, chosen by dice that begin with this seed.
-    pub fn weather(&self, per_mille: u64, faults: &[Fault], seed: u64) {
-        self.0.weather(per_mille, faults, seed);
-    }
-
-    /// No more of those.
-    pub fn no_more_faults(&self) {
-        self.0.no_more_faults();
-    }
-
-    /// Every call is a 503 until it is back.
-    pub fn away(&self, away: bool) {
-        self.0.away(away);
-    }
-
-    /// The seller keeps stock in warehouses: a quantity of a product of this id.
+    /// The seller keeps stock in warehouses: a quantity of a product of this id in the first one.
     pub fn warehouse(&self, product: &str, quantity: i64) {
-        let mut seller = self.0.site();
-        seller.warehouses = true;
-        seller.stocks.insert(product.to_owned(), (quantity, 1));
+        self.warehouse_at(product, DEPOT, quantity);
     }
 
-    /// Somebody else writes a product's stock.
+    /// The same in any one, beside what is in the others.
+    pub fn warehouse_at(&self, product: &str, store: &str, quantity: i64) {
+        self.0.change(|seller| {
+            seller.warehouses = true;
+            let node = format!("ARP{}", seller.depots.len() + 1);
+            seller.depots.entry(store.to_owned()).or_insert(node);
+            let stock = seller.stocks.entry(product.to_owned()).or_default();
+            stock.0.insert(store.to_owned(), quantity);
+            stock.1 += 1;
+        });
+    }
+
+    /// Somebody else writes a product's stock in the first warehouse.
     pub fn change_stock(&self, product: &str, by: i64) {
         if let Some(stock) = self.0.site().stocks.get_mut(product) {
-            *stock = (stock.0 + by, stock.1 + 1);
+            *stock.0.entry(DEPOT.to_owned()).or_default() += by;
+            stock.1 += 1;
         }
     }
 
-    /// A product's stock; nothing when there is no such product.
+    /// A product's stock in the first warehouse; nothing when there is none.
     pub fn stock_of(&self, product: &str) -> Option<i64> {
-        self.0.site().stocks.get(product).map(|stock| stock.0)
+        self.stock_at(product, DEPOT)
+    }
+
+    /// A product's stock in a warehouse; nothing when there is none.
+    pub fn stock_at(&self, product: &str, store: &str) -> Option<i64> {
+        self.0.site().stocks.get(product)?.0.get(store).copied()
     }
 
     /// An item; an empty one when there is none of that id.
@@ -179,7 +178,7 @@ impl Meli {
 
     /// What it was asked.
     pub fn counts(&self) -> Counts {
-        let calls = self.0.calls();
+        let calls = self.calls();
         Counts { calls, ..self.0.site().counts.clone() }
     }
 
@@ -189,198 +188,34 @@ impl Meli {
     ///
     /// When it does not within half a minute.
     pub async fn shows(&self, id: &str, quantity: i64) {
-        let shows = self.0.until(PATIENCE, || self.item(id).quantity == quantity).await;
-        assert!(shows, "{id} never shows {quantity}: {:?}; {:?}", self.item(id), self.counts());
+        self.until(&format!("{id} shows {quantity}"), || self.item(id).quantity == quantity).await;
+    }
+
+    /// Waits until something is so; looked at whenever it was called, or something was changed.
+    ///
+    /// # Panics
+    ///
+    /// When it does not become so within half a minute.
+    pub async fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let is_so = self.becomes(PATIENCE, is_so).await;
+        assert!(is_so, "never: {what}; {:?}; {:?}", self.counts(), self.0.site().items);
     }
 }
 
-fn error(status: u16, error: &str, message: &str) -> Reply {
-    Reply::json(status, &json!({ "message": message, "error": error, "status": status, "cause": [] }))
+impl Deref for Meli {
+    type Target = Front;
+
+    fn deref(&self) -> &Front {
+        &self.0
+    }
 }
 
 impl Site for Seller {
     fn answer(&mut self, called: &Called) -> Reply {
-        answer(self, called)
+        answers::answer(self, called)
     }
 
     fn ill(&self, status: u16) -> Reply {
-        error(status, "internal_error", "oops")
+        answers::error(status, "internal_error", "oops")
     }
-}
-
-fn answer(state: &mut Seller, called: &Called) -> Reply {
-    let Called { method, path, query, body, .. } = called;
-    if path == "/oauth/token" {
-        return give_token(state, body);
-    }
-    if called.header("authorization") != format!("Bearer {}", state.token) {
-        return error(401, "unauthorized", "invalid access token");
-    }
-    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    match (method, parts.as_slice()) {
-        (&Method::GET, ["users", SELLER]) => {
-            let tags = if state.warehouses { json!(["warehouse_management"]) } else { json!(["normal"]) };
-            Reply::json(200, &json!({ "id": 468_424_240, "nickname": "SIMULADA", "tags": tags }))
-        }
-        (&Method::GET, ["users", SELLER, "items", "search"]) => {
-            let first = !query.contains("scroll_id");
-            let ids: Vec<&String> = if first { state.items.keys().collect() } else { Vec::new() };
-            Reply::json(
-                200,
-                &json!({ "seller_id": SELLER, "results": ids, "scroll_id": first.then_some("s1") }),
-            )
-        }
-        (&Method::GET, ["items"]) => {
-            let ids = query.split('&').find_map(|pair| pair.strip_prefix("ids=")).unwrap_or_default();
-            let ids: Vec<&str> = ids.split(',').collect();
-            if ids.len() > 20 {
-                state.counts.violations.push(format!("{} items at once", ids.len()));
-                return error(400, "bad_request", "too many ids");
-            }
-            let entries: Vec<Value> = ids.iter().map(|id| entry(state, id)).collect();
-            Reply::json(200, &json!(entries))
-        }
-        (&Method::PUT, ["items", id]) => limited(state, |state| write_item(state, id, body)),
-        (&Method::GET, ["user-products", product, "stock"]) => match state.stocks.get(*product) {
-            Some((quantity, version)) => {
-                let location = json!({ "type": "seller_warehouse", "network_node_id": "ARP1", "store_id": "77",
-                    "quantity": quantity });
-                let body = json!({ "locations": [location], "user_id": SELLER, "id": product }).to_string();
-                Reply { status: 200, headers: vec![("x-version", version.to_string())], body }
-            }
-            None => error(404, "not_found", "stock-locations not found"),
-        },
-        (&Method::PUT, ["user-products", product, "stock", "type", "seller_warehouse"]) => {
-            let version = called.header("x-version").parse::<i64>().ok();
-            limited(state, |state| write_stock(state, product, version, body))
-        }
-        (&Method::GET, ["missed_feeds"]) => {
-            let number = |name: &str| {
-                let pair = query.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}=")));
-                pair.and_then(|value| value.parse::<usize>().ok()).unwrap_or_default()
-            };
-            let page = state.missed.iter().skip(number("offset")).take(number("limit").max(10));
-            Reply::json(200, &json!({ "messages": page.collect::<Vec<_>>() }))
-        }
-        (&Method::GET, ["orders", id]) => match state.orders.get(*id) {
-            Some(order) => Reply::json(200, order),
-            None => error(404, "not_found", "order not found"),
-        },
-        _ => {
-            state.counts.violations.push(format!("called {method} {path}"));
-            error(404, "not_found", "no such path")
-        }
-    }
-}
-
-/// More than seven writes within a second are too many.
-fn limited(state: &mut Seller, write: impl FnOnce(&mut Seller) -> Reply) -> Reply {
-    let now = Instant::now();
-    while state.writes.front().is_some_and(|then| now - *then > Duration::from_secs(1)) {
-        state.writes.pop_front();
-    }
-    if state.writes.len() >= WRITES {
-        state.counts.refused += 1;
-        state.counts.violations.push("more than seven writes in a second".into());
-        return Reply::text(429, "local_rate_limited");
-    }
-    state.writes.push_back(now);
-    state.counts.writes += 1;
-    write(state)
-}
-
-fn entry(state: &Seller, id: &str) -> Value {
-    let Some(item) = state.items.get(id) else {
-        return json!({ "code": 404, "body": { "message": "Item not found", "error": "not_found" } });
-    };
-    let named = |sku: &str| json!([{ "id": "SELLER_SKU", "value_name": sku }]);
-    let variation = |(id, sku, quantity): &(i64, String, i64)| json!({ "id": id, "available_quantity": quantity, "attributes": named(sku) });
-    let total: i64 = item.variations.iter().map(|(.., quantity)| quantity).sum();
-    let quantity = if item.variations.is_empty() { item.quantity } else { total };
-    let status = if item.closed {
-        "closed"
-    } else if quantity == 0 {
-        "paused"
-    } else {
-        "active"
-    };
-    json!({ "code": 200, "body": { "id": id, "title": format!("Artículo {}", item.sku), "status": status,
-        "available_quantity": quantity, "attributes": named(&item.sku), "user_product_id": item.product,
-        "variations": item.variations.iter().map(variation).collect::<Vec<_>>() } })
-}
-
-fn write_item(state: &mut Seller, id: &str, body: &[u8]) -> Reply {
-    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
-    let warehouses = state.warehouses;
-    let Some(item) = state.items.get_mut(id) else { return error(404, "not_found", "Item not found") };
-    if warehouses {
-        // As it really is: it says 200 and does nothing.
-        state.counts.violations.push("wrote an item whose stock is in a warehouse".into());
-        return Reply::json(200, &json!({ "id": id }));
-    }
-    if let Some(quantity) = asked["available_quantity"].as_i64() {
-        if quantity < 0 {
-            return error(400, "validation_error", "available_quantity is invalid");
-        }
-        item.quantity = quantity;
-    }
-    if let Some(named) = asked["variations"].as_array() {
-        let before = item.variations.len();
-        let quantity = |id: i64| {
-            let found = named.iter().find(|variation| variation["id"] == id)?;
-            Some(found["available_quantity"].as_i64())
-        };
-        // What is not named is deleted.
-        item.variations.retain(|(id, ..)| quantity(*id).is_some());
-        for (id, _, there) in &mut item.variations {
-            *there = quantity(*id).flatten().unwrap_or(*there);
-        }
-        if item.variations.len() != before {
-            state.counts.violations.push(format!("deleted variations of {id}"));
-        }
-    }
-    Reply::json(200, &json!({ "id": id }))
-}
-
-fn write_stock(state: &mut Seller, product: &str, version: Option<i64>, body: &[u8]) -> Reply {
-    let Some(version) = version else {
-        state.counts.violations.push("no x-version".into());
-        return error(400, "bad_request", "Missing X-Version header");
-    };
-    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
-    let Some(stock) = state.stocks.get_mut(product) else { return error(404, "not_found", "not found") };
-    if stock.1 != version {
-        return error(409, "conflict", "Version mismatch");
-    }
-    let location = &asked["locations"][0];
-    let Some(quantity) = location["quantity"].as_i64().filter(|_| location["store_id"] == "77") else {
-        return error(400, "bad_request", "store not found: 000");
-    };
-    *stock = (quantity, version + 1);
-    Reply::json(200, &json!({ "id": product }))
-}
-
-/// A refresh token is good for one use, and only the last one is.
-fn give_token(state: &mut Seller, body: &[u8]) -> Reply {
-    let form = String::from_utf8_lossy(body).into_owned();
-    let field = |name: &str| {
-        form.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}="))).unwrap_or_default()
-    };
-    let known = field("client_id") == "app" && field("client_secret") == "hush";
-    if !known || field("grant_type") != "refresh_token" || field("refresh_token") != state.refresh {
-        state.counts.violations.push("used a refresh token that is not the last".into());
-        let why = "Error validating grant. Your authorization code or refresh token may be expired or it was already used";
-        return Reply::json(
-            400,
-            &json!({ "error_description": why, "error": "invalid_grant", "status": 400, "cause": [] }),
-        );
-    }
-    state.tokens += 1;
-    state.token = format!("APP_USR-{}", state.tokens);
-    state.refresh = format!("TG-{}", state.tokens);
-    Reply::json(
-        200,
-        &json!({ "access_token": state.token, "token_type": "bearer", "expires_in": 10_800,
-        "user_id": 468_424_240, "refresh_token": state.refresh }),
-    )
 }

@@ -6,12 +6,12 @@
 //! |---|---|
 //! | `shell.rs` | HTTP, the same for all: faults, what was called, waiting for something to be so |
 //! | `shopify.rs` | items, tokens, the cost bucket; below it what a GraphQL call does |
-//! | `meli.rs` | items with variations, stock with versions, orders, missed notices, limits of writes |
+//! | `meli.rs` | items with variations, stock of several warehouses with versions, orders, missed notices; below it what a call comes to, limits included |
 
 mod meli;
 mod shell;
 mod shopify;
 
 pub use meli::{Counts as MeliCounts, Item as MeliItem, Meli, SELLER};
-pub use shell::{Called, Fault, Reply, Shell, Site};
+pub use shell::{Called, Fault, Front, Reply, Shell, Site};
 pub use shopify::{Asked, Counts as ShopifyCounts, Documents, Field, Known, PLACE, Shopify};

@@ -10,10 +10,11 @@ use hyper_util::rt::TokioIo;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// A call that is not answered is held for so long: longer than any client waits.
@@ -42,6 +43,8 @@ pub enum Fault {
     Slow(Duration),
     /// Everything happens, and the answer comes late.
     Late(Duration),
+    /// Nothing happens until it is let go.
+    Held,
 }
 
 impl Fault {
@@ -119,23 +122,31 @@ pub trait Site: Send + 'static {
     }
 }
 
+/// Tells the call that a fault is meant for.
+type IsIt = Box<dyn Fn(&Called) -> bool + Send>;
+
 #[derive(Default)]
-struct Front {
+struct Faults {
     calls: u64,
-    faults: VecDeque<Fault>,
+    next: VecDeque<Fault>,
+    /// For the next call that is like this.
+    like: Vec<(IsIt, Fault)>,
     /// Every call is a 503.
     away: bool,
     /// Calls of a thousand that meet one of these, and the state of the dice.
     weather: Option<(u64, Vec<Fault>, u64)>,
 }
 
-impl Front {
-    fn next(&mut self) -> Option<Fault> {
+impl Faults {
+    fn meets(&mut self, called: &Called) -> Option<Fault> {
         self.calls += 1;
         if self.away {
             return Some(Fault::Status(503));
         }
-        if let Some(fault) = self.faults.pop_front() {
+        if let Some(at) = self.like.iter().position(|(is_it, _)| is_it(called)) {
+            return Some(self.like.remove(at).1);
+        }
+        if let Some(fault) = self.next.pop_front() {
             return Some(fault);
         }
         let (per_mille, faults, seed) = self.weather.as_mut()?;
@@ -155,12 +166,85 @@ impl Front {
     }
 }
 
+/// What a test does with a stand-in, whatever is behind it.
+pub struct Front {
+    address: SocketAddr,
+    faults: Mutex<Faults>,
+    changed: watch::Sender<u64>,
+    gate: Notify,
+}
+
+impl Front {
+    /// Its address as a URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How often it was called.
+    pub fn calls(&self) -> u64 {
+        locked(&self.faults).calls
+    }
+
+    /// Answers to the next calls.
+    pub fn next(&self, faults: &[Fault]) {
+        locked(&self.faults).next.extend(faults);
+    }
+
+    /// What the next call meets that is like this.
+    pub fn next_like(&self, is_it: impl Fn(&Called) -> bool + Send + 'static, fault: Fault) {
+        locked(&self.faults).like.push((Box::new(is_it), fault));
+    }
+
+    /// Whether each of those was met.
+    pub fn all_met(&self) -> bool {
+        locked(&self.faults).like.is_empty()
+    }
+
+    /// Lets the call go on that is held.
+    pub fn let_go(&self) {
+        self.gate.notify_one();
+    }
+
+    /// No more of those, and no more weather.
+    pub fn no_more_faults(&self) {
+        let mut faults = locked(&self.faults);
+        faults.next.clear();
+        faults.like.clear();
+        faults.weather = None;
+    }
+
+    /// So many calls of a thousand meet one of these, chosen by dice that begin with this seed.
+    pub fn weather(&self, per_mille: u64, faults: &[Fault], seed: u64) {
+        locked(&self.faults).weather = Some((per_mille, faults.to_vec(), seed));
+    }
+
+    /// Every call is a 503 until it is back.
+    pub fn away(&self, away: bool) {
+        locked(&self.faults).away = away;
+    }
+
+    /// Waits until something is so; looked at whenever something changed. False when it does not become so in time.
+    pub async fn becomes(&self, patience: Duration, is_so: impl Fn() -> bool) -> bool {
+        let mut changed = self.changed.subscribe();
+        let wait = async {
+            while !is_so() {
+                if changed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(patience, wait).await.is_ok()
+    }
+
+    fn has_changed(&self) {
+        self.changed.send_modify(|times| *times += 1);
+    }
+}
+
 /// A stand-in that listens; it is gone with this value.
 pub struct Shell<S> {
-    address: SocketAddr,
     site: Arc<Mutex<S>>,
-    front: Arc<Mutex<Front>>,
-    changed: Arc<watch::Sender<u64>>,
+    front: Arc<Front>,
     accepting: JoinHandle<()>,
 }
 
@@ -172,10 +256,14 @@ impl<S: Site> Shell<S> {
     /// Listens on a free port of the loopback.
     pub async fn start(site: S) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let (site, front) = (Arc::new(Mutex::new(site)), Arc::new(Mutex::new(Front::default())));
-        let changed = Arc::new(watch::Sender::new(0));
-        let behind = Behind { site: site.clone(), front: front.clone(), changed: changed.clone() };
+        let front = Arc::new(Front {
+            address: listener.local_addr()?,
+            faults: Mutex::default(),
+            changed: watch::Sender::new(0),
+            gate: Notify::new(),
+        });
+        let site = Arc::new(Mutex::new(site));
+        let behind = Behind { site: site.clone(), front: front.clone() };
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
@@ -190,12 +278,7 @@ impl<S: Site> Shell<S> {
                 connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
             }
         });
-        Ok(Self { address, site, front, changed, accepting })
-    }
-
-    /// Its address as a URL.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        Ok(Self { site, front, accepting })
     }
 
     /// What is behind it.
@@ -206,48 +289,16 @@ impl<S: Site> Shell<S> {
     /// Changes what is behind it, and tells whoever waits.
     pub fn change<R>(&self, change: impl FnOnce(&mut S) -> R) -> R {
         let changed = change(&mut self.site());
-        self.changed.send_modify(|times| *times += 1);
+        self.front.has_changed();
         changed
     }
+}
 
-    /// How often it was called.
-    pub fn calls(&self) -> u64 {
-        locked(&self.front).calls
-    }
+impl<S> Deref for Shell<S> {
+    type Target = Front;
 
-    /// Answers to the next calls.
-    pub fn next(&self, faults: &[Fault]) {
-        locked(&self.front).faults.extend(faults);
-    }
-
-    /// No more of those, and no more weather.
-    pub fn no_more_faults(&self) {
-        let mut front = locked(&self.front);
-        front.faults.clear();
-        front.weather = None;
-    }
-
-    /// So many calls of a thousand meet one of these, chosen by dice that begin with this seed.
-    pub fn weather(&self, per_mille: u64, faults: &[Fault], seed: u64) {
-        locked(&self.front).weather = Some((per_mille, faults.to_vec(), seed));
-    }
-
-    /// Every call is a 503 until it is back.
-    pub fn away(&self, away: bool) {
-        locked(&self.front).away = away;
-    }
-
-    /// Waits until something is so; looked at whenever something changed. False when it does not become so in time.
-    pub async fn until(&self, patience: Duration, is_so: impl Fn() -> bool) -> bool {
-        let mut changed = self.changed.subscribe();
-        let wait = async {
-            while !is_so() {
-                if changed.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(patience, wait).await.is_ok()
+    fn deref(&self) -> &Front {
+        &self.front
     }
 }
 
@@ -263,13 +314,12 @@ struct Cut;
 
 struct Behind<S> {
     site: Arc<Mutex<S>>,
-    front: Arc<Mutex<Front>>,
-    changed: Arc<watch::Sender<u64>>,
+    front: Arc<Front>,
 }
 
 impl<S> Clone for Behind<S> {
     fn clone(&self) -> Self {
-        Self { site: self.site.clone(), front: self.front.clone(), changed: self.changed.clone() }
+        Self { site: self.site.clone(), front: self.front.clone() }
     }
 }
 
@@ -283,8 +333,8 @@ impl<S: Site> Behind<S> {
             headers: head.headers,
             body: body.collect().await.map_err(|_| Cut)?.to_bytes(),
         };
-        let fault = locked(&self.front).next();
-        self.changed.send_modify(|times| *times += 1);
+        let fault = locked(&self.front.faults).meets(&called);
+        self.front.has_changed();
         match fault {
             Some(Fault::Status(status)) => return written(locked(&self.site).ill(status)),
             Some(Fault::TooMany(seconds)) => {
@@ -299,10 +349,11 @@ impl<S: Site> Behind<S> {
                 return Err(Cut);
             }
             Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
+            Some(Fault::Held) => self.front.gate.notified().await,
             Some(Fault::CutAfter | Fault::Half | Fault::Wrong | Fault::Late(_)) | None => {}
         }
         let mut reply = locked(&self.site).answer(&called);
-        self.changed.send_modify(|times| *times += 1);
+        self.front.has_changed();
         match fault {
             Some(Fault::CutAfter) => return Err(Cut),
             Some(Fault::Half) => {

@@ -7,10 +7,11 @@ mod execute;
 
 pub use documents::{Asked, Documents, Field, Known};
 
-use super::shell::{Called, Fault, Reply, Shell, Site};
+use super::shell::{Called, Front, Reply, Shell, Site};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::Deref;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -101,11 +102,6 @@ impl Shopify {
         Shell::start(shop).await.map(Self)
     }
 
-    /// Its address as a URL.
-    pub fn url(&self) -> String {
-        self.0.url()
-    }
-
     /// The token that is accepted now.
     pub fn token(&self) -> String {
         self.0.site().token.clone()
@@ -144,26 +140,6 @@ impl Shopify {
     /// After too many failures a subscription is deleted.
     pub fn unsubscribe(&self, topic: &str) {
         self.0.site().subscriptions.retain(|(subscribed, _)| subscribed != topic);
-    }
-
-    /// Answers to the next calls.
-    pub fn next(&self, faults: &[Fault]) {
-        self.0.next(faults);
-    }
-
-    /// So many calls of a thousand meet one of these, chosen by dice that begin with this seed.
-    pub fn weather(&self, per_mille: u64, faults: &[Fault], seed: u64) {
-        self.0.weather(per_mille, faults, seed);
-    }
-
-    /// No more of those.
-    pub fn no_more_faults(&self) {
-        self.0.no_more_faults();
-    }
-
-    /// Every call is a 503 until it is back.
-    pub fn away(&self, away: bool) {
-        self.0.away(away);
     }
 
     /// Another plan: most points, and points a second.
@@ -213,7 +189,7 @@ impl Shopify {
 
     /// What it was asked.
     pub fn counts(&self) -> Counts {
-        let calls = self.0.calls();
+        let calls = self.calls();
         Counts { calls, ..self.0.site().counts.clone() }
     }
 
@@ -232,8 +208,16 @@ impl Shopify {
     ///
     /// When it does not become so within half a minute.
     pub async fn until(&self, what: &str, is_so: impl Fn() -> bool) {
-        let is_so = self.0.until(PATIENCE, is_so).await;
+        let is_so = self.becomes(PATIENCE, is_so).await;
         assert!(is_so, "never: {what}; {:?}; {:?}", self.counts(), self.all());
+    }
+}
+
+impl Deref for Shopify {
+    type Target = Front;
+
+    fn deref(&self) -> &Front {
+        &self.0
     }
 }
 

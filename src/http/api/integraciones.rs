@@ -10,7 +10,7 @@ use super::super::{ApiError, Permission, Request, Response};
 use super::denied::{ask_error, not_done};
 use super::{Allowed, Api, wire};
 use crate::actors::channel::{Change, Msg};
-use crate::actors::channels::Asked;
+use crate::actors::channels::{Asked, NotDone};
 use crate::domain::channel::guard::Guard;
 use crate::domain::channel::{ChannelKind, Connection, DriftPolicy, Mode, Policy};
 use crate::domain::decimal::Quantity;
@@ -83,6 +83,13 @@ fn guard(guard: Guard) -> Result<Guard, ApiError> {
     Ok(guard)
 }
 
+fn credentials(given: Credentials) -> Result<Credentials, ApiError> {
+    if given.access_token.is_empty() {
+        return Err(ApiError::field("credenciales.access_token", "largo", "No puede estar vacío"));
+    }
+    Ok(given)
+}
+
 /// `POST /integraciones`: connects an account. Its credentials are kept sealed and are never shown again.
 pub async fn create(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
     let Allowed { tenant, .. } = api.allow(&request, Permission::TiendaUpdate)?;
@@ -92,9 +99,7 @@ pub async fn create(api: Arc<Api>, request: Request) -> Result<Response, ApiErro
         ApiError::field("canal", "opcion", format!("Debe ser uno de: {known}"))
     })?;
     let buffer = buffer(body.reserva)?.unwrap_or(Quantity::ZERO);
-    if body.credenciales.access_token.is_empty() {
-        return Err(ApiError::field("credenciales.access_token", "largo", "No puede estar vacío"));
-    }
+    let credentials = credentials(body.credenciales)?;
     let place = body.ubicacion_externa.as_deref().filter(|place| !place.is_empty());
     known_locations(&api, tenant, &body.ubicaciones).await?;
     let connection = Connection {
@@ -114,7 +119,7 @@ pub async fn create(api: Arc<Api>, request: Request) -> Result<Response, ApiErro
         paused: false,
         created_at: api.ops.clock.now(),
     };
-    let id = named(api.channels.create(connection, body.credenciales).await)?;
+    let id = named(api.channels.create(connection, credentials).await)?;
     Response::created(&NewAnswer { id })
 }
 
@@ -186,9 +191,10 @@ struct ChangeBody<'a> {
     modo: Option<Mode>,
     ante_diferencias: Option<DriftPolicy>,
     guardia: Option<Guard>,
+    credenciales: Option<Credentials>,
 }
 
-/// `PATCH /integraciones/{id}`: other rules from now on; what is not said stays.
+/// `PATCH /integraciones/{id}`: other rules from now on, or other tokens of the same app; what is not said stays.
 pub async fn change(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
     let Allowed { tenant, .. } = api.allow(&request, Permission::TiendaUpdate)?;
     let body: ChangeBody<'_> = request.json()?;
@@ -202,9 +208,11 @@ pub async fn change(api: Arc<Api>, request: Request) -> Result<Response, ApiErro
         mode: body.modo,
         drift: body.ante_diferencias,
         guard: body.guardia.map(guard).transpose()?,
+        credentials: body.credenciales.map(credentials).transpose()?,
     };
     let message = |reply| Msg::Change(Box::new(change), reply);
-    named(api.channels.of(tenant, request.param("id")?, message).await)?;
+    let changed = named(api.channels.of(tenant, request.param("id")?, message).await)?;
+    changed.map_err(|why| not_done(NotDone::Refused(why)))?;
     Response::ok(&Said { mensaje: "Reglas cambiadas" })
 }
 

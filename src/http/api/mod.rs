@@ -27,6 +27,7 @@ use crate::actors::reservation::{Caller, Shards};
 use crate::actors::webhooks::Webhooks;
 use crate::domain::ids::TenantId;
 use cluster::{Place, Whose};
+use futures_util::future::BoxFuture;
 use hyper::header::AUTHORIZATION;
 use std::future::Future;
 use std::sync::Arc;
@@ -124,6 +125,7 @@ pub fn routes(api: Arc<Api>) -> Routes {
         .post("/api/v1/webhooks/salientes", of_tenant(&api, Whose::Token, salientes::create))
         .delete("/api/v1/webhooks/salientes/{id}", of_tenant(&api, Whose::Token, salientes::remove))
         .post("/api/v1/webhooks/salientes/{id}/probar", of_tenant(&api, Whose::Token, salientes::test))
+        .post("/api/v1/webhooks/salientes/{id}/rotar", of_tenant(&api, Whose::Token, salientes::rotate))
         .post("/api/v1/webhooks/salientes/{id}/pausar", of_tenant(&api, Whose::Token, salientes::pause))
         .post("/api/v1/webhooks/salientes/{id}/reanudar", of_tenant(&api, Whose::Token, salientes::resume))
         .get("/api/v1/webhooks/salientes/{id}/entregas", of_tenant(&api, Whose::Token, salientes::log))
@@ -165,37 +167,32 @@ fn of_tenant<F, Fut>(
     api: &Arc<Api>,
     whose: Whose,
     handler: F,
-) -> impl Fn(Request) -> futures_util::future::BoxFuture<'static, Result<Response, ApiError>>
-+ Send
-+ Sync
-+ use<F, Fut>
+) -> impl Fn(Request) -> BoxFuture<'static, Result<Response, ApiError>> + Send + Sync + use<F, Fut>
 where
-    F: Fn(Arc<Api>, Request) -> Fut + Clone + Send + Sync + 'static,
+    F: Fn(Arc<Api>, Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Response, ApiError>> + Send + 'static,
 {
-    with(api, move |api: Arc<Api>, request: Request| {
-        let handler = handler.clone();
-        async move {
-            let tenant = api.cluster.as_ref().and_then(|_| whose.tenant(&api, &request));
-            let (Some(cluster), Some(tenant)) = (&api.cluster, tenant) else {
-                return handler(api, request).await;
-            };
-            match cluster.place(tenant, whose, request).await? {
-                Place::Here(request) => handler(api, *request).await,
-                Place::Answered(response) => Ok(response),
+    let (api, here) = (api.clone(), Arc::new(with(api, handler)));
+    move |request| {
+        let tenant = api.cluster.as_ref().and_then(|_| whose.tenant(&api, &request));
+        let Some(tenant) = tenant else { return here(request) };
+        let (api, here) = (api.clone(), here.clone());
+        Box::pin(async move {
+            let Some(cluster) = &api.cluster else { return here(request).await };
+            match cluster.place(tenant, whose, request).await {
+                Ok(Place::Here(request)) => here(*request).await,
+                Ok(Place::Answered(response)) => Ok(response),
+                Err(error) => Err(error.of_tenant(Some(tenant))),
             }
-        }
-    })
+        })
+    }
 }
 
 /// Gives a handler the API's state.
 fn with<F, Fut>(
     api: &Arc<Api>,
     handler: F,
-) -> impl Fn(Request) -> futures_util::future::BoxFuture<'static, Result<Response, ApiError>>
-+ Send
-+ Sync
-+ use<F, Fut>
+) -> impl Fn(Request) -> BoxFuture<'static, Result<Response, ApiError>> + Send + Sync + use<F, Fut>
 where
     F: Fn(Arc<Api>, Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Response, ApiError>> + Send + 'static,

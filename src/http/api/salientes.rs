@@ -26,6 +26,10 @@ fn answered<T>(asked: Asked<T>) -> Result<T, ApiError> {
         NotDone::TooMany => {
             ApiError::conflict("demasiados_webhooks", "La tienda no puede tener más webhooks")
         }
+        NotDone::TooManySecrets => ApiError::conflict(
+            "demasiados_secretos",
+            "El secreto cambió demasiadas veces en un día: espere a que venzan los anteriores",
+        ),
         NotDone::BadUrl(rule) => ApiError::field("url", "formato", rule),
         NotDone::Port(error) if error.is_transient() => denied(Denied::Port(error)),
         NotDone::Port(error) => {
@@ -151,6 +155,21 @@ async fn paused(api: &Api, request: &Request, paused: bool) -> Result<Response, 
     let Allowed { tenant, .. } = api.allow(request, Permission::TiendaUpdate)?;
     answered(api.webhooks.pause(tenant, request.param("id")?, paused).await)?;
     Response::ok(&Said { mensaje: if paused { "Webhook pausado" } else { "Webhook en marcha" } })
+}
+
+#[derive(Serialize)]
+struct RotatedAnswer {
+    /// Shown here and never again.
+    secreto: String,
+    anterior_hasta: Timestamp,
+}
+
+/// `POST /webhooks/salientes/{id}/rotar`: a new secret, made here. The one before signs beside it for a day.
+pub async fn rotate(api: Arc<Api>, request: Request) -> Result<Response, ApiError> {
+    let Allowed { tenant, .. } = api.allow(&request, Permission::TiendaUpdate)?;
+    let secret = Secret::random().ok_or_else(ApiError::internal)?;
+    let anterior_hasta = answered(api.webhooks.rotate(tenant, request.param("id")?, secret.clone()).await)?;
+    Response::ok(&RotatedAnswer { secreto: secret.reveal(), anterior_hasta })
 }
 
 /// `POST /webhooks/salientes/{id}/probar`: a message of the type `prueba` goes out; the log says what came back.

@@ -8,7 +8,7 @@ use crate::domain::sale::{PaymentMethod, Sale};
 use crate::domain::tenant::shard_of;
 use crate::domain::time::Timestamp;
 use crate::ports::PortError;
-use crate::ports::ledger::{LedgerReader, StoredSale, TenantSnapshot};
+use crate::ports::ledger::{KeyCursor, KeyPage, LedgerReader, StoredSale, TenantSnapshot};
 use crate::store::columns::{self, Columns};
 use futures_util::FutureExt;
 use futures_util::TryStreamExt as _;
@@ -54,14 +54,16 @@ impl Reader {
         within(self.server.limit(), "reading a sale", reading).await
     }
 
-    async fn read_hashes(&self, after: Option<i64>, limit: usize) -> Result<Vec<i64>, PortError> {
-        let Some(from) = after.map_or(Some(i64::MIN), |after| after.checked_add(1)) else {
-            return Ok(Vec::new());
+    async fn read_hashes(&self, after: Option<KeyCursor>, limit: usize) -> Result<KeyPage, PortError> {
+        let Some(from) = after.map_or(Some(i64::MIN), |KeyCursor(_, after)| after.checked_add(1)) else {
+            return Ok(KeyPage::default());
         };
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
         let query = sqlx::query_scalar("SELECT page_of_key_hashes($1, $2)").bind(from).bind(most);
         let reading = async { query.fetch_all(&self.pool).await.map_err(port_error) };
-        within(self.server.limit(), "reading key hashes", reading).await
+        let hashes: Vec<i64> = within(self.server.limit(), "reading key hashes", reading).await?;
+        let next = hashes.last().map(|last| KeyCursor(0, *last));
+        Ok(KeyPage { hashes, next })
     }
 }
 
@@ -87,7 +89,11 @@ impl LedgerReader for Reader {
         self.read_sale(tenant, Which::Key(indexed, key)).boxed()
     }
 
-    fn key_hashes(&self, after: Option<i64>, limit: usize) -> BoxFuture<'_, Result<Vec<i64>, PortError>> {
+    fn key_hashes(
+        &self,
+        after: Option<KeyCursor>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<KeyPage, PortError>> {
         self.read_hashes(after, limit).boxed()
     }
 }

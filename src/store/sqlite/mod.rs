@@ -18,6 +18,7 @@ pub const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     (2, "voids", include_str!("../../../migrations/sqlite/0002_voids.sql")),
     (3, "erp", include_str!("../../../migrations/sqlite/0003_erp.sql")),
+    (4, "key runs", include_str!("../../../migrations/sqlite/0004_key_runs.sql")),
 ];
 
 /// Connections for reading beside the writer.

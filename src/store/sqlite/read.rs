@@ -6,7 +6,7 @@ use crate::domain::sale::{PaymentMethod, Sale};
 use crate::domain::tenant::shard_of;
 use crate::domain::time::Timestamp;
 use crate::ports::PortError;
-use crate::ports::ledger::{LedgerReader, StoredSale, TenantSnapshot};
+use crate::ports::ledger::{KeyCursor, KeyPage, LedgerReader, StoredSale, TenantSnapshot};
 use crate::sqlite::port_error;
 use crate::store::columns::{self, Columns};
 use futures_util::FutureExt;
@@ -15,6 +15,22 @@ use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{Column as _, Decode, Row as _, Sqlite, Type, TypeInfo as _, ValueRef as _};
 use uuid::Uuid;
+
+/// The sale of a key ($1 its hash, $2 the tenant, $3 itself), run by run, the newest first: keys are repeated soon.
+pub(super) const BY_KEY: &str =
+    "WITH RECURSIVE run (n) AS (SELECT sequence >> 14 FROM applied WHERE tenant_id = $2
+                               UNION ALL SELECT n - 1 FROM run WHERE n > 0)
+     SELECT s.id FROM run CROSS JOIN sales s ON s.sequence >> 14 = run.n AND s.key_hash = $1
+     WHERE s.tenant_id = $2 AND s.key = $3 LIMIT 1";
+
+/// Keys behind a run ($1) and a hash in it ($2), at most $3.
+pub(super) const KEYS: &str =
+    "SELECT * FROM (SELECT sequence >> 14, key_hash FROM sales
+                    WHERE key_hash IS NOT NULL AND sequence >> 14 = $1 AND key_hash > $2 ORDER BY key_hash LIMIT $3)
+     UNION ALL
+     SELECT * FROM (SELECT sequence >> 14, key_hash FROM sales
+                    WHERE key_hash IS NOT NULL AND sequence >> 14 > $1 ORDER BY sequence >> 14, key_hash LIMIT $3)
+     LIMIT $3";
 
 /// Reads through a small pool.
 pub struct Reader {
@@ -67,8 +83,7 @@ impl Reader {
         indexed: i64,
         key: &str,
     ) -> Result<Option<StoredSale>, PortError> {
-        let sql = "SELECT id FROM sales WHERE key_hash = $1 AND tenant_id = $2 AND key = $3";
-        let query = sqlx::query(sql).bind(indexed).bind(tenant.0).bind(key);
+        let query = sqlx::query(BY_KEY).bind(indexed).bind(tenant.0).bind(key);
         match query.fetch_optional(&self.pool).await.map_err(port_error)? {
             Some(row) => self.read_sale(tenant, SaleId(get(&row, 0)?)).await,
             None => Ok(None),
@@ -98,15 +113,21 @@ impl LedgerReader for Reader {
         self.find_key(tenant, indexed, key).boxed()
     }
 
-    fn key_hashes(&self, after: Option<i64>, limit: usize) -> BoxFuture<'_, Result<Vec<i64>, PortError>> {
+    fn key_hashes(
+        &self,
+        after: Option<KeyCursor>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<KeyPage, PortError>> {
         async move {
-            let sql = "SELECT key_hash FROM sales WHERE key_hash >= $1 ORDER BY key_hash LIMIT $2";
-            let Some(from) = after.map_or(Some(i64::MIN), |after| after.checked_add(1)) else {
-                return Ok(Vec::new());
-            };
-            let query = sqlx::query(sql).bind(from).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+            let KeyCursor(run, hash) = after.unwrap_or(KeyCursor(-1, 0));
+            let query = sqlx::query(KEYS).bind(run).bind(hash).bind(i64::try_from(limit).unwrap_or(i64::MAX));
             let rows = query.fetch_all(&self.pool).await.map_err(port_error)?;
-            rows.iter().map(|row| get(row, 0)).collect()
+            let hashes: Vec<i64> = rows.iter().map(|row| get(row, 1)).collect::<Result<_, _>>()?;
+            let next = match (rows.last(), hashes.last()) {
+                (Some(row), Some(hash)) => Some(KeyCursor(get(row, 0)?, *hash)),
+                _ => None,
+            };
+            Ok(KeyPage { hashes, next })
         }
         .boxed()
     }

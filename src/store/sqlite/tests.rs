@@ -1,6 +1,7 @@
 //! The SQLite ledger against the contract of every ledger, and what is SQLite's own.
 
 use super::*;
+use crate::domain::idempotency::IdempotencyKey;
 use crate::fixtures::Shop;
 use crate::store::contract::{self, Home};
 use tempfile::TempDir;
@@ -155,4 +156,62 @@ async fn a_ledger_of_a_newer_version_is_refused() {
     sqlx::query(newer).execute(&mut connection).await.unwrap();
     let error = Ledger::open(&path).await.map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("was written by a newer Blend (schema 999"), "{error}");
+}
+
+#[tokio::test]
+async fn a_key_is_found_in_whichever_run_it_lies_and_all_are_read_from_the_index() {
+    let home = Files::new().await;
+    let mut shop = Shop::new(1);
+    let mut events = shop.opened(5);
+    events.push(shop.sold_at(0, &[(0, 1)], Some("first")));
+    (home.store())().await.unwrap().apply(&events).await.unwrap();
+    // As if 100,000 events lay between the first sale and three others.
+    let path = home.dir.path().join("ledger.db");
+    let mut connection = sqlite::connect(&path, &sqlite::durable(&path)).await.unwrap();
+    for (number, sequence) in [(1, 20_000_i64), (2, 70_000), (3, 100_000)] {
+        let key = IdempotencyKey::parse(&format!("later {number}").replace(' ', "-")).unwrap();
+        sqlx::query(
+            "INSERT INTO sales (tenant_id, id, location_id, sequence, at, total, payment, created_by, request_id, key_hash, key)
+             SELECT tenant_id, $1, location_id, $2, at, total, payment, created_by, request_id, $3, $4 FROM sales LIMIT 1",
+        )
+        .bind(uuid::Uuid::from_u128(number))
+        .bind(sequence)
+        .bind(key.hash(shop.id()).indexed())
+        .bind(key.as_str())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    }
+    sqlx::query("UPDATE applied SET sequence = 100000").execute(&mut connection).await.unwrap();
+    let reader = home.reader();
+    for key in ["first", "later-1", "later-2", "later-3"] {
+        let indexed = IdempotencyKey::parse(key).unwrap().hash(shop.id()).indexed();
+        assert!(reader.sale_by_key(shop.id(), indexed, key).await.unwrap().is_some(), "{key}");
+    }
+    let (mut hashes, mut after) = (0, None);
+    loop {
+        let page = reader.key_hashes(after, 3).await.unwrap();
+        hashes += page.hashes.len();
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(hashes, 4);
+    // A start reads a million of them: from the index alone, and each page from where the last one ended.
+    for (sql, needed) in [
+        (super::read::KEYS, "COVERING INDEX sales_key (<expr>"),
+        (super::read::BY_KEY, "INDEX sales_key (<expr>=? AND key_hash=?"),
+    ] {
+        let plan: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
+                .fetch_all(&mut connection)
+                .await
+                .unwrap();
+        let steps: Vec<&str> =
+            plan.iter().map(|step| step.3.as_str()).filter(|step| step.contains("sales")).collect();
+        assert!(steps.iter().all(|step| step.starts_with("SEARCH")), "{steps:?}");
+        assert!(steps.iter().all(|step| step.contains(needed)) || sql == super::read::BY_KEY, "{steps:?}");
+        assert!(steps.iter().any(|step| step.contains(needed)), "{steps:?}");
+    }
 }

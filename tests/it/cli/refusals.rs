@@ -156,3 +156,40 @@ async fn books_that_cannot_be_understood_are_refused_without_a_panic() {
         assert!(said.lines().last().unwrap().starts_with("blend: "), "{command:?}: {said}");
     }
 }
+
+/// Commands do not wait for servers: they say which one is away, where, and what to do, and never its password.
+#[tokio::test]
+async fn a_server_that_is_away_is_named_by_every_command_that_needs_it() {
+    let blend = Blend::new();
+    blend.command(&["migrate"]).await.done();
+    let catalogue = blend.write("catalogo.csv", catalogue(10));
+    let catalogue = catalogue.to_str().unwrap();
+    let tenant = "0192f5a0-0000-7000-8000-000000000001";
+    let commands: [&[&str]; 6] = [
+        &["verify"],
+        &["tenant", "list"],
+        &["import", "--tenant", tenant, catalogue],
+        &["migrate"],
+        &["dlq", "ls"],
+        &["warmup"],
+    ];
+    for (name, setting, scheme) in [
+        ("PostgreSQL", "DATABASE_URL", "postgres://blend:s3creto@"),
+        ("RabbitMQ", "RABBITMQ_URL", "amqp://blend:s3creto@"),
+        ("Redis", "REDIS_URL", "redis://:s3creto@"),
+    ] {
+        let place = format!("127.0.0.1:{}", crate::servers::free_port());
+        let mut away = Blend::on(blend.data_dir());
+        away.set(setting, &format!("{scheme}{place}"));
+        // Hot stock is nothing that the checker reads.
+        for command in &commands[usize::from(name == "Redis")..] {
+            let said = away.command(command).await.refused();
+            for word in [&*format!("{name} at {place}"), "Start it", setting, "blend doctor"] {
+                assert!(said.contains(word), "{command:?}: {word} is not in {said}");
+            }
+            assert!(!said.contains("s3creto"), "{command:?}: {said}");
+        }
+        // It needs the installation's key and nothing else.
+        away.command(&["token", "--role", "super_admin"]).await.done();
+    }
+}

@@ -90,3 +90,22 @@ async fn what_waiting_does_not_mend_ends_a_start_at_once() {
         assert!(!said.contains("guest:wrong"), "{said}");
     }
 }
+
+/// A node that counts shards otherwise than those that run ends with both numbers, and so does a command; those that run
+/// go on.
+#[tokio::test]
+async fn a_node_that_counts_shards_otherwise_ends_and_says_both_numbers() {
+    let servers = Servers::start().await;
+    let shop = servers.shop(1_000).await;
+    let (mut other, shards) = (servers.node(), blend::config::Config::load(None).unwrap().engine.shards);
+    let wrong = if shards == 2 { 1 } else { 2 };
+    other.set("BLEND_ENGINE__SHARDS", &wrong.to_string());
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["tenant", "list"]] {
+        let said = other.command(command).await.refused();
+        let named =
+            format!("engine.shards is {wrong} here and {shards} at nodes of this installation that run");
+        assert!(said.contains(&named) && said.contains("give all nodes the same"), "{command:?}: {said}");
+    }
+    shop.sell(&[(PLAIN, "1")]).await.sale();
+    assert_eq!(shop.close().await.sales.len(), 1);
+}

@@ -7,6 +7,7 @@ use crate::domain::channel::guard::Guard;
 use crate::domain::event::Event;
 use crate::domain::ids::UnitId;
 use crate::domain::import::{Import, ImportedUnit};
+use crate::ports::channel::Credentials;
 
 fn edited(id: u64, lines: Value, version: &str) -> Value {
     json!({ "id": id, "name": format!("#{id}"), "cancelled_at": null, "updated_at": version, "line_items": lines,
@@ -20,7 +21,7 @@ fn other_rules_count_at_once_and_are_kept() {
         let guard = Guard { units: 1, percent: 0 };
         let change = Change { buffer: Some(whole(3)), guard: Some(guard), ..Change::default() };
         let message = |reply| Msg::Change(Box::new(change), reply);
-        street.channels.of(street.here.id(), street.id, message).await.unwrap().unwrap();
+        street.channels.of(street.here.id(), street.id, message).await.unwrap().unwrap().unwrap();
         street.there.until("less is offered", || street.there.all().values().all(|shown| *shown == 7)).await;
         street.root.stop().await;
         let (channels, root) = manager(&street.world, &street.dir, &street.there, pace()).await;
@@ -28,6 +29,32 @@ fn other_rules_count_at_once_and_are_kept() {
         let status = street.until("it is there again", |status| status.counts[0] == 2).await;
         let policy = status.connection.policy;
         assert_eq!((policy.buffer, policy.guard, policy.drift), (whole(3), guard, DriftPolicy::PushOurs));
+        street.no_violations();
+    });
+}
+
+#[test]
+fn new_tokens_take_the_place_of_those_that_are_out_with_a_call() {
+    on_system(async {
+        let street = Street::mapped(1, Policy::default()).await;
+        let replace = async |credentials: Credentials| {
+            let change = Change { credentials: Some(credentials), ..Change::default() };
+            let message = |reply| Msg::Change(Box::new(change), reply);
+            street.channels.of(street.here.id(), street.id, message).await.unwrap().unwrap()
+        };
+        street.there.next_like(|called| called.path.ends_with("graphql.json"), Fault::Held);
+        street.sell(0, 1).await;
+        street.there.until("a call is out", || street.there.all_met()).await;
+        street.there.expire_token();
+        let tokens = Credentials { access_token: street.there.token(), ..Credentials::default() };
+        let stranger = Credentials { client_secret: Some("loud".into()), ..tokens.clone() };
+        assert!(replace(stranger).await.unwrap_err().contains("another app"));
+        replace(tokens).await.unwrap();
+        // What comes back is refused, and that is no word about the new ones.
+        street.there.let_go();
+        street.there.shows("SKU-0", 9).await;
+        street.clean().await;
+        assert_eq!(street.there.tokens(), 0, "nothing was renewed");
         street.no_violations();
     });
 }

@@ -197,7 +197,7 @@ async fn an_owner_without_privileges_is_enough() {
         let home = Database { ledger: Ledger::open(&settings(url.clone())).await.unwrap(), url };
         let shops = two_shops(&home).await;
         assert_eq!(home.reader().snapshots(0, 1).await.unwrap().len(), 2);
-        assert_eq!(home.reader().key_hashes(None, 10).await.unwrap().len(), 2);
+        assert_eq!(home.reader().key_hashes(None, 10).await.unwrap().hashes.len(), 2);
         assert_eq!(contract::snapshot(&home, shops[0].id()).await.sequence, 8);
         let channels = home.ledger.channels();
         assert_eq!(
