@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     let settings = Settings {
         rounds: number(&args, "--rounds", 3)?.max(1),
         round: Duration::from_secs(number(&args, "--seconds", 20)?.max(1)),
-        connections: usize::try_from(number(&args, "--connections", 64)?.max(1))?,
+        connections: usize::try_from(number(&args, "--connections", 128)?.max(1))?,
         products: usize::try_from(number(&args, "--products", 1)?.max(1))?,
     };
     runtime()?.block_on(measure(&settings))

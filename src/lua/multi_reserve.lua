@@ -10,7 +10,6 @@
 -- Returns {1, reply, ...} with the reply to each sale: {1}, {-1, short ...}, {-4, line}, {-5, sale}, {-6};
 --       or for all of them {-2, missing ...}, {-3, epoch}, {-4, argument}; see prelude.lua
 local book, epoch, places = KEYS[1], ARGV[1], #KEYS - 1
-local OPEN = {OK}
 if #KEYS < 1 or #ARGV < 1 + places then return {INVALID, 0} end
 local refused = fence(book, epoch)
 if refused then return refused end
@@ -49,9 +48,10 @@ if #missing > 1 then return missing end
 local book_says, changes, changed = {}, {}, {}
 for i, value in ipairs(book_entries(book, fields)) do book_says[fields[i]] = value end
 
+local DONE = {OK}
 local function reserve(sale, key, fingerprint, from, count, reservation, bound)
-  local record, bad = bound and key or '-', nil
-  local of, by = {}, {}
+  local parts, bad = {bound and key or '-'}, nil
+  local of, by = {}, {} -- places in the order of the lines, and how much of each
   for line = 1, count do
     local text = ARGV[from + 2 * line]
     local place, quantity = integer(ARGV[from + 2 * line - 1], 1, places), integer(text, 1, MAX)
@@ -61,14 +61,14 @@ local function reserve(sale, key, fingerprint, from, count, reservation, bound)
     end
     by[place] = quantity
     of[line] = place
-    record = record .. ' ' .. KEYS[place + 1] .. ' ' .. text
+    parts[2 * line], parts[2 * line + 1] = KEYS[place + 1], text
   end
-  local open = book_says[reservation]
-  if open then return open == record and OPEN or {INVALID, 0} end
+  local record, open = table.concat(parts, ' '), book_says[reservation]
+  if open then return open == record and DONE or {INVALID, 0} end
   local used = bound and book_says[bound]
   if used then
-    local fp, sale = string.match(used, '^(%x+) (%x+)$')
-    if fp == fingerprint then return {REPEATED, sale} end
+    local of_request, sale = string.match(used, '^(%x+) (%x+)$')
+    if of_request == fingerprint then return {REPEATED, sale} end
     return {REUSED}
   end
   if bad then return {INVALID, bad} end
@@ -101,7 +101,7 @@ local function reserve(sale, key, fingerprint, from, count, reservation, bound)
     book_says[bound] = use
     changes[at + 3], changes[at + 4] = bound, use
   end
-  return OPEN
+  return DONE
 end
 
 local replies = {OK}

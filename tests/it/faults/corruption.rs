@@ -7,7 +7,7 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 const SALES: usize = 40;
-const PAGE: u64 = 16_384;
+const PAGE: u64 = 8_192;
 const FRAME: u64 = 24 + PAGE;
 
 /// A shop with some sales, all of them in the ledger.
