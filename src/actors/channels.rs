@@ -47,7 +47,7 @@ pub const CAPACITY: usize = 256;
 /// Events taken from the bus at once.
 pub const BATCH: usize = 4_096;
 
-/// Where no connection is of a kind, its group only has to keep up: nobody is kept waiting, and a commit wakes nobody.
+/// Where no connection is of a kind, its group only has to keep up: once it has, it waits, and a commit wakes nobody.
 const IDLE: Duration = Duration::from_millis(200);
 
 /// A message of a channel may take this long: it waits for its own file only.
@@ -356,7 +356,7 @@ impl Behaviour for ChannelManager {
                 feed.done(&deliveries).await?;
                 if cx.shutting_down() {
                     // Whoever takes it up again goes on behind what is confirmed.
-                } else if self.has_any(kind) {
+                } else if self.has_any(kind) || deliveries.len() == BATCH {
                     Self::fetch(kind, feed, cx);
                 } else {
                     cx.notify_after(IDLE, Msg::Listen(kind, feed));

@@ -293,7 +293,12 @@ impl Behaviour for WebhookSender {
                 self.keep(&deliveries).await?;
                 self.events += deliveries.len() as u64;
                 feed.done(&deliveries).await?;
-                if !cx.shutting_down() {
+                if cx.shutting_down() {
+                    // Whoever takes it up again goes on behind what is confirmed.
+                } else if deliveries.len() == BATCH {
+                    // A group that fell behind without end would stop sales at `journal.max_backlog`.
+                    listen(feed, BATCH, cx, Msg::Fetched);
+                } else {
                     cx.notify_after(GATHER, Msg::Listen(feed));
                 }
                 self.send_all(cx);

@@ -149,17 +149,14 @@ impl<K: Kind> Channel<K> {
             Job::Map { item, .. } => vec![item.clone()],
             _ => Vec::new(),
         };
-        let renewal = matches!(job, Job::Renew).then(|| self.renewal());
+        let renewal = self.renewal();
         let run = async move {
             let result = match &job {
                 Job::Push { call, .. } => market.push(call).await.map(|()| Outcome::Pushed),
                 Job::Read { .. } => market.read(&items).await.map(Outcome::Read),
                 Job::News(notice) => market.news(notice).await.map(Outcome::News),
                 Job::Missed => market.missed().await.map(Outcome::Missed),
-                Job::Renew => match renewal {
-                    Some(renewal) => renewal.carry_out(&mut *market).await,
-                    None => Ok(Outcome::Pushed),
-                },
+                Job::Renew => renewal.carry_out(&mut *market).await,
                 Job::Subscribe => market.subscribe().await.map(Outcome::Subscribed),
                 Job::Map { .. } => market.read(&items).await.map(Outcome::Read),
                 Job::Check(_) => market.check().await.map(Outcome::Checked),

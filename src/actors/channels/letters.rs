@@ -4,13 +4,13 @@ use super::Channels;
 use crate::actors::channel::Msg as ChannelMsg;
 use crate::actors::kit::{AskError, Reply};
 use crate::domain::dead_letter::{DeadLetter, LetterId};
-use crate::domain::ids::ConnectionId;
+use crate::domain::ids::{ConnectionId, TenantId, UnitId};
 use crate::ports::PortError;
 use crate::ports::channel::ChannelStore;
 use crate::ports::dead_letters::DeadLetters;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The letters of all channels.
@@ -39,31 +39,44 @@ impl Letters {
             }
         }
         let away = |error: AskError| PortError::Transient(format!("a channel does not answer: {error}"));
-        let mut there = 0;
+        let (mut there, mut elsewhere) = (0, Vec::new());
         for (connection, letters) in of {
-            there += match self.channels.way(connection).await.map_err(away)? {
-                Some(way) => way.ask(|reply| message(letters, reply)).await.map_err(away)?,
-                None => self.at_rest(connection, &letters, again).await?,
-            };
+            match self.channels.way(connection).await.map_err(away)? {
+                Some(way) => there += way.ask(|reply| message(letters, reply)).await.map_err(away)?,
+                None => elsewhere.push((connection, letters)),
+            }
+        }
+        if elsewhere.is_empty() {
+            return Ok(there);
+        }
+        let found = self.store.connections().await?;
+        let tenants: HashMap<_, _> = found.iter().map(|(one, _)| (one.id, one.tenant)).collect();
+        for (connection, letters) in elsewhere {
+            if let Some(tenant) = tenants.get(&connection) {
+                there += self.at_rest(*tenant, connection, &letters, again).await?;
+            }
         }
         Ok(there)
     }
 
     async fn at_rest(
         &self,
+        tenant: TenantId,
         connection: ConnectionId,
         letters: &[LetterId],
         again: bool,
     ) -> Result<usize, PortError> {
-        let found = self.store.connections().await?.into_iter().find(|(one, _)| one.id == connection);
-        let Some(tenant) = found.map(|(one, _)| one.tenant) else { return Ok(0) };
-        let mut there = 0;
+        let pushes = letters.iter().filter_map(|letter| match letter {
+            LetterId::Push(_, unit) => Some(*unit),
+            _ => None,
+        });
+        let units: Vec<UnitId> = pushes.collect();
+        let mut there = self.store.forget(tenant, connection, &units).await?;
         for letter in letters {
             there += match letter {
-                LetterId::Push(_, unit) => self.store.forget(tenant, connection, &[*unit]).await?,
                 LetterId::Notice(_, id) if again => self.store.revive(tenant, connection, Some(id)).await?,
                 LetterId::Notice(_, id) => usize::from(self.store.bury(tenant, connection, id).await?),
-                LetterId::Message(..) => 0,
+                LetterId::Push(..) | LetterId::Message(..) => 0,
             };
         }
         Ok(there)
