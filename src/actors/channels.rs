@@ -1,6 +1,6 @@
 //! The channels: which connections there are, who looks after each, and what moved.
 //!
-//! Owns the list of connections and the reading ends of their consumer groups on the bus. Each connection is an actor
+//! Owns the list of connections and the reading ends of their consumer groups on the bus (`listening.rs`). Each connection is an actor
 //! of its own below it, so that one marketplace's trouble is nobody else's.
 //!
 //! It knows every connection of the installation, and looks after those whose tenant's shard is here, once it has the
@@ -11,41 +11,42 @@
 //! | mailbox | [`CAPACITY`] asks |
 //! | restart | with back-off, without end: ends the channels there are, starts those that are its to look after, and goes on behind the last confirmed event |
 //! | messages in | from the edge ([`Channels`]), its own |
-//! | messages out | movements to the channels, as feedback: a batch of the bus is at most [`BATCH`] events and is merged per unit |
+//! | messages out | movements to the channels, as feedback: a batch of the bus is at most [`BATCH`](super::listening::BATCH) events and is merged per unit |
 //!
 //! An event is confirmed once every channel that it concerns has it in its mailbox, which outlives the channel's
-//! failures; a process that dies loses nothing, since a channel that starts compares everything anew.
+//! failures; a process that dies loses nothing, since a channel that starts compares everything anew. So does a channel
+//! whose shard begins to be heard of; while it is not, it compares often.
 
 mod handle;
 mod installing;
 mod letters;
 mod looking;
+mod messages;
 mod notices;
 
 pub use handle::{Asked, Channels};
 pub use letters::Letters;
+pub use messages::{Msg, NotDone, Way};
 
-use super::channel::{self, ForMeli, ForShopify, MeliActor, Msg as ChannelMsg, Pace, Ports, ShopifyActor};
-use super::kit::{Answer, Behaviour, Cx, Fault, Handle, Place, Reply, RestartPolicy, Spec, Supervisor};
-use super::listening::listen;
-use crate::domain::channel::{ChannelKind, Connection, Refused};
+use super::channel::{self, ForMeli, ForShopify, Msg as ChannelMsg, Pace, Ports};
+use super::kit::{Behaviour, Cx, Fault, Place, RestartPolicy, Spec, Supervisor};
+use super::listening::{Ears, Heard, Want};
+use crate::domain::channel::{ChannelKind, Connection};
 use crate::domain::event::{Body, Event};
 use crate::domain::ids::{ConnectionId, TenantId, UnitId};
-use crate::ports::bus::{Delivery, EventFeed};
-use crate::ports::channel::{Credentials, Installer, Notice, Sealed};
-use crate::ports::{Open, PortError};
+use crate::domain::tenant::shard_of;
+use crate::ports::PortError;
+use crate::ports::bus::{Delivery, Subscription};
+use crate::ports::channel::{Credentials, Installer, Sealed};
 use installing::Away;
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Asks that it may have open at once.
 pub const CAPACITY: usize = 256;
-
-/// Events taken from the bus at once.
-pub const BATCH: usize = 4_096;
 
 /// Where no connection is of a kind, its group only has to keep up: once it has, it waits, and a commit wakes nobody.
 const IDLE: Duration = Duration::from_millis(200);
@@ -67,95 +68,6 @@ pub const POLICY: RestartPolicy = RestartPolicy {
     backoff_max: Duration::from_secs(30),
 };
 
-/// Why something was not done.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum NotDone {
-    /// There is no such connection of the tenant's.
-    #[error("the connection does not exist")]
-    Unknown,
-    /// The tenant has as many as it may have.
-    #[error("a tenant has at most {MOST} connections")]
-    TooMany,
-    /// The account is connected already.
-    #[error("this account and place are connected already")]
-    Taken,
-    /// It is on its way to this node, or from it: nothing was done.
-    #[error("nobody looks after the connection for the moment")]
-    OnItsWay,
-    /// Nobody was sent there who could come back like this.
-    #[error("the state is unknown, used, or too old")]
-    Stranger,
-    /// It is not signed with the connection's secret.
-    #[error("the signature is not valid")]
-    Unsigned,
-    /// It cannot be opened or kept as it is.
-    #[error("{0}")]
-    Refused(String),
-    /// Something below could not be reached.
-    #[error(transparent)]
-    Port(#[from] PortError),
-}
-
-/// What it is asked.
-pub enum Msg {
-    /// Time to see what there is to look after.
-    Look,
-    /// Time to wait for events of a kind again.
-    Listen(ChannelKind, Box<dyn EventFeed>),
-    /// The bus had something for a kind.
-    Fetched(ChannelKind, Box<dyn EventFeed>, Result<Vec<Delivery>, PortError>),
-    /// Connect.
-    Create(Box<Connection>, Credentials, Reply<Result<ConnectionId, NotDone>>),
-    /// Where the owner of an account goes to agree.
-    Begin(Box<Connection>, Reply<Result<String, NotDone>>),
-    /// The owner is back, with this query.
-    Finish(String, Reply<Result<ConnectionId, NotDone>>),
-    /// What the owner brought was worth these credentials.
-    Agreed(Box<Connection>, Result<Credentials, Refused>, Reply<Result<ConnectionId, NotDone>>),
-    /// Forget a connection.
-    Remove(TenantId, ConnectionId, Reply<Result<(), NotDone>>),
-    /// The tenant's connections.
-    List(TenantId, Reply<Vec<Connection>>),
-    /// Somebody's way to a connection's own actor.
-    Find(TenantId, ConnectionId, Reply<Result<Way, NotDone>>),
-    /// The installation's way to a connection's own actor, whosever it is.
-    FindAny(ConnectionId, Reply<Option<Way>>),
-    /// News of an account at MercadoLibre, by an app; says whether it is new.
-    Hinted { account: String, app: String, notice: Notice, reply: Reply<Result<bool, NotDone>> },
-    /// News that says of itself who it is from; says whether it is new.
-    Signed {
-        connection: ConnectionId,
-        signature: String,
-        notice: Notice,
-        reply: Reply<Result<bool, NotDone>>,
-    },
-}
-
-/// The way to one channel.
-#[derive(Clone, Debug)]
-pub enum Way {
-    Shopify(Handle<ShopifyActor>),
-    Meli(Handle<MeliActor>),
-}
-
-impl Way {
-    /// Asks, as [`Handle::ask`].
-    pub fn ask<R>(&self, message: impl FnOnce(Reply<R>) -> ChannelMsg) -> Answer<R> {
-        match self {
-            Self::Shopify(handle) => handle.ask(message),
-            Self::Meli(handle) => handle.ask(message),
-        }
-    }
-
-    fn tell(&self, message: ChannelMsg) {
-        // A channel that is stopped needs no news: the next one compares everything.
-        match self {
-            Self::Shopify(handle) => handle.feedback(message).ok(),
-            Self::Meli(handle) => handle.feedback(message).ok(),
-        };
-    }
-}
-
 /// A connection at rest.
 struct Known {
     connection: Connection,
@@ -164,14 +76,14 @@ struct Known {
     way: Option<Way>,
 }
 
-/// Opens the reading ends of each kind's group on the bus; none where the bus has no such groups.
-pub type Feeds = Vec<(ChannelKind, Open<Box<dyn EventFeed>>)>;
+/// Each kind's groups on the bus.
+pub type Groups = Vec<(ChannelKind, Arc<dyn Subscription>)>;
 
 /// The state.
 pub struct ChannelManager {
     ports: Ports,
     pace: Pace,
-    feeds: Feeds,
+    ears: Ears<ChannelKind>,
     supervisor: Supervisor,
     known: HashMap<ConnectionId, Known>,
     /// When they were read, how long that took, and which shards were here before that.
@@ -188,14 +100,14 @@ impl ChannelManager {
     pub fn new(
         ports: Ports,
         pace: Pace,
-        feeds: Feeds,
+        groups: Groups,
         installer: Arc<dyn Installer>,
         supervisor: Supervisor,
     ) -> Self {
         Self {
             ports,
             pace,
-            feeds,
+            ears: Ears::new(groups),
             supervisor,
             known: HashMap::new(),
             read_at: None,
@@ -211,12 +123,13 @@ impl ChannelManager {
     fn start(&self, connection: &Connection) -> Way {
         let spec = Spec::new(name_of(connection), channel::CAPACITY).restart(POLICY).limit(LIMIT);
         let (ports, pace, opened) = (self.ports.clone(), self.pace, connection.clone());
+        let hearing = self.ears.hearing(connection.kind, self.shard_of(connection.tenant));
         match connection.kind {
             ChannelKind::Shopify => Way::Shopify(self.supervisor.start(spec, Place::Here, move || {
-                channel::Channel::<ForShopify>::new(ports.clone(), opened.clone(), pace)
+                channel::Channel::<ForShopify>::new(ports.clone(), opened.clone(), pace, hearing.clone())
             })),
             ChannelKind::Meli => Way::Meli(self.supervisor.start(spec, Place::Here, move || {
-                channel::Channel::<ForMeli>::new(ports.clone(), opened.clone(), pace)
+                channel::Channel::<ForMeli>::new(ports.clone(), opened.clone(), pace, hearing.clone())
             })),
         }
     }
@@ -281,9 +194,42 @@ impl ChannelManager {
         known.way.clone().ok_or(NotDone::OnItsWay)
     }
 
-    /// Waits for events beside the mailbox.
-    fn fetch(kind: ChannelKind, feed: Box<dyn EventFeed>, cx: &mut Cx<Self>) {
-        listen(feed, BATCH, cx, move |feed, fetched| Msg::Fetched(kind, feed, fetched));
+    fn shard_of(&self, tenant: TenantId) -> usize {
+        shard_of(tenant, self.ports.shards.count())
+    }
+
+    /// Listens where there are connections to tell.
+    async fn listen(&mut self, cx: &mut Cx<Self>) {
+        let here: HashSet<_> = self.here().map(|(connection, _)| self.place_of(connection)).collect();
+        let want = |kind, shard| if here.contains(&(kind, shard)) { Want::Here } else { Want::Elsewhere };
+        self.ears.look(want, cx, Msg::Heard).await;
+    }
+
+    fn place_of(&self, connection: &Connection) -> (ChannelKind, usize) {
+        (connection.kind, self.shard_of(connection.tenant))
+    }
+
+    /// Those that are looked after here.
+    fn here(&self) -> impl Iterator<Item = (&Connection, &Way)> {
+        self.known.values().filter_map(|known| Some((&known.connection, known.way.as_ref()?)))
+    }
+
+    async fn heard(&mut self, heard: Heard, cx: &mut Cx<Self>) {
+        if let Some(batch) = self.ears.hear(heard, cx, Msg::Heard) {
+            self.spread(batch.of, &batch.deliveries);
+            self.events += batch.deliveries.len() as u64;
+            let is_idle = !self.has_any(batch.of) && !batch.is_full();
+            self.ears.confirm(batch, is_idle.then_some(IDLE), cx, Msg::Heard).await;
+        }
+        for (kind, shard) in self.ears.changes() {
+            let concerned = |connection: &Connection| {
+                let (its, at) = self.place_of(connection);
+                its == kind && shard.is_none_or(|shard| shard == at)
+            };
+            for (_, way) in self.here().filter(|(connection, _)| concerned(connection)) {
+                way.tell(ChannelMsg::HearingChanged);
+            }
+        }
     }
 
     fn has_any(&self, kind: ChannelKind) -> bool {
@@ -292,10 +238,7 @@ impl ChannelManager {
 
     /// Tells each channel of a kind what moved in its shop.
     fn spread(&self, kind: ChannelKind, deliveries: &[Delivery]) {
-        let of_kind = || {
-            let known = self.known.values().filter(move |known| known.connection.kind == kind);
-            known.filter_map(|known| Some((known.connection.tenant, known.way.as_ref()?)))
-        };
+        let of_kind = || self.here().filter(move |(connection, _)| connection.kind == kind);
         if of_kind().next().is_none() {
             return;
         }
@@ -313,8 +256,8 @@ impl ChannelManager {
             }
             *newest = (*newest).max(event.sequence);
         }
-        for (tenant, way) in of_kind() {
-            let Some((units, sequence)) = moved.get(&tenant) else { continue };
+        for (connection, way) in of_kind() {
+            let Some((units, sequence)) = moved.get(&connection.tenant) else { continue };
             if !units.is_empty() {
                 let units = units.iter().map(|(unit, sold)| (*unit, *sold)).collect();
                 way.tell(ChannelMsg::Moved { units, sequence: *sequence });
@@ -335,10 +278,9 @@ impl Behaviour for ChannelManager {
             self.supervisor.stop_child(&name).await;
         }
         self.divide().await?;
+        self.ears.begin(cx, Msg::Heard).await?;
+        self.listen(cx).await;
         cx.notify_after(LOOK, Msg::Look);
-        for (kind, open) in &self.feeds {
-            Self::fetch(*kind, open().await?, cx);
-        }
         Ok(())
     }
 
@@ -346,29 +288,19 @@ impl Behaviour for ChannelManager {
         match msg {
             Msg::Look => {
                 self.look().await;
+                self.listen(cx).await;
                 cx.notify_after(LOOK, Msg::Look);
             }
-            Msg::Listen(kind, feed) => Self::fetch(kind, feed, cx),
-            Msg::Fetched(kind, mut feed, fetched) => {
-                let deliveries = fetched?;
-                self.spread(kind, &deliveries);
-                self.events += deliveries.len() as u64;
-                feed.done(&deliveries).await?;
-                if cx.shutting_down() {
-                    // Whoever takes it up again goes on behind what is confirmed.
-                } else if self.has_any(kind) || deliveries.len() == BATCH {
-                    Self::fetch(kind, feed, cx);
-                } else {
-                    cx.notify_after(IDLE, Msg::Listen(kind, feed));
-                }
-            }
+            Msg::Heard(heard) => self.heard(heard, cx).await,
             Msg::Create(connection, credentials, reply) => {
                 reply.send(self.create(*connection, &credentials).await);
+                self.listen(cx).await;
             }
             Msg::Begin(connection, reply) => reply.send(self.begin(*connection)),
             Msg::Finish(query, reply) => self.finish(&query, reply, cx),
             Msg::Agreed(connection, credentials, reply) => {
                 reply.send(self.agreed(*connection, credentials).await);
+                self.listen(cx).await;
             }
             Msg::Remove(tenant, id, reply) => reply.send(self.remove(tenant, id).await),
             Msg::List(tenant, reply) => {
@@ -392,9 +324,9 @@ impl Behaviour for ChannelManager {
     }
 
     fn observe(&self) -> serde_json::Value {
-        let here = self.known.values().filter(|known| known.way.is_some()).count();
         json!({
-            "connections": self.known.len(), "here": here, "groups": self.feeds.len(), "events": self.events,
+            "connections": self.known.len(), "here": self.here().count(), "groups": self.ears.len(),
+            "events": self.events,
         })
     }
 }

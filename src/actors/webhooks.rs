@@ -1,6 +1,6 @@
 //! Webhooks: tells tenants' own systems, and whoever runs the installation, what they want to know.
 //!
-//! Owns the reading end of a consumer group on the bus. What an event is worth telling is kept, one row for each
+//! Owns the reading ends of a consumer group on the bus (`listening.rs`). What an event is worth telling is kept, one row for each
 //! receiver, before the event is confirmed; from then on it is sent until it arrives, in order, one at a time for each
 //! receiver. A message that its receiver refuses is given up and becomes a dead letter; a receiver that stays away is
 //! paused, and everything waits for it.
@@ -28,23 +28,21 @@ pub use letters::MessageLetters;
 pub use messages::{Here, Msg, NotDone, Ports, Settings};
 
 use super::kit::{Behaviour, Cx, Fault};
-use super::listening::listen;
+use super::listening::{Ears, Want};
 use crate::domain::hook::{Hook, Message, News, Secret, Signing};
 use crate::domain::ids::{ConnectionId, HookId, TenantId};
 use crate::domain::time::Timestamp;
-use crate::ports::bus::{Delivery, EventFeed};
+use crate::ports::PortError;
+use crate::ports::bus::{Delivery, Subscription};
 use crate::ports::channel::{Credentials, Sealed, Vault};
-use crate::ports::{Open, PortError};
 use metrics::Counter;
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Asks that it may have open at once.
 pub const CAPACITY: usize = 256;
-
-/// Events taken from the bus at once.
-const BATCH: usize = 4_096;
 
 /// Between two looks at the bus: what happens meanwhile is kept in one transaction.
 const GATHER: Duration = Duration::from_millis(200);
@@ -82,7 +80,7 @@ struct Known {
 pub struct WebhookSender {
     ports: Ports,
     settings: Settings,
-    feed: Option<Open<Box<dyn EventFeed>>>,
+    ears: Ears<()>,
     hooks: HashMap<HookId, Known>,
     /// When they were read, and which shards were here before that.
     read_at: Option<tokio::time::Instant>,
@@ -118,14 +116,14 @@ fn unseal(vault: &dyn Vault, hook: HookId, sealed: &Sealed) -> Result<Signing, P
 }
 
 impl WebhookSender {
-    /// Listens to the bus where there is a group for it.
-    pub fn new(ports: Ports, settings: Settings, feed: Option<Open<Box<dyn EventFeed>>>) -> Self {
+    /// Listens to these groups, where somebody wants to be told of what happens.
+    pub fn new(ports: Ports, settings: Settings, groups: Vec<Arc<dyn Subscription>>) -> Self {
         let (sent, failed) =
             (metrics::counter!("blend_webhook_sent_total"), metrics::counter!("blend_webhook_failed_total"));
         Self {
             ports,
             settings,
-            feed,
+            ears: Ears::new(groups.into_iter().map(|group| ((), group))),
             hooks: HashMap::new(),
             read_at: None,
             here: Vec::new(),
@@ -134,6 +132,21 @@ impl WebhookSender {
             failed,
             events: 0,
         }
+    }
+
+    /// Listens where there are receivers who want to be told.
+    async fn listen(&mut self, cx: &mut Cx<Self>) {
+        let wants = |known: &&Known| known.hook.news.iter().any(|news| news.is_of_bus());
+        let place = |known: &Known| self.ports.shard_of(known.hook.tenant);
+        let wanted: HashSet<usize> = self.hooks.values().filter(wants).map(place).collect();
+        // Of what was known when it was last read: who is new to a shard does not know yet who wants what.
+        let here = if self.ports.store.is_shared() { self.here.clone() } else { (self.ports.here)() };
+        let want = |(), shard: usize| match here.get(shard) {
+            Some(true) if wanted.contains(&shard) => Want::Here,
+            Some(true) => Want::Nobody,
+            _ => Want::Elsewhere,
+        };
+        self.ears.look(want, cx, Msg::Heard).await;
     }
 
     /// A receiver of the tenant's.
@@ -171,14 +184,14 @@ impl WebhookSender {
             return Err(NotDone::TooMany);
         }
         self.ports.sender.check(&hook.url).map_err(NotDone::BadUrl)?;
-        if let Some(news) = hook.news.iter().find(|news| news.is_of_bus() && self.feed.is_none()) {
-            let why = format!("{} is not heard of over this bus", news.as_str());
-            return Err(NotDone::Port(PortError::Permanent(why)));
-        }
         let signing = Signing::of(secret);
         let sealed = seal(&*self.ports.vault, hook.id, &signing)?;
         if !self.ports.is_here(hook.tenant) || !self.ports.store.claim(hook.tenant, hook.id.0).await? {
             return Err(on_its_way());
+        }
+        if hook.news.iter().any(|news| news.is_of_bus()) {
+            // Whoever is told that it is there is told of what happens next.
+            self.ears.keep(self.ports.shard_of(hook.tenant)).await?;
         }
         self.ports.store.save_hook(&hook, Some(&sealed)).await?;
         tracing::info!(hook = %hook.id, tenant = %hook.tenant, "a webhook was added");
@@ -277,9 +290,7 @@ impl Behaviour for WebhookSender {
     async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
         self.read().await?;
         self.divide().await?;
-        if let Some(open) = &self.feed {
-            listen(open().await?, BATCH, cx, Msg::Fetched);
-        }
+        self.ears.begin(cx, Msg::Heard).await?;
         cx.notify(Msg::Look);
         cx.notify(Msg::Count);
         Ok(())
@@ -287,24 +298,19 @@ impl Behaviour for WebhookSender {
 
     async fn handle(&mut self, msg: Msg, cx: &mut Cx<Self>) -> Result<(), Fault> {
         match msg {
-            Msg::Listen(feed) => listen(feed, BATCH, cx, Msg::Fetched),
-            Msg::Fetched(mut feed, fetched) => {
-                let deliveries = fetched?;
-                self.keep(&deliveries).await?;
-                self.events += deliveries.len() as u64;
-                feed.done(&deliveries).await?;
-                if cx.shutting_down() {
-                    // Whoever takes it up again goes on behind what is confirmed.
-                } else if deliveries.len() == BATCH {
+            Msg::Heard(heard) => {
+                if let Some(batch) = self.ears.hear(heard, cx, Msg::Heard) {
+                    self.keep(&batch.deliveries).await?;
+                    self.events += batch.deliveries.len() as u64;
                     // A group that fell behind without end would stop sales at `journal.max_backlog`.
-                    listen(feed, BATCH, cx, Msg::Fetched);
-                } else {
-                    cx.notify_after(GATHER, Msg::Listen(feed));
+                    let pause = (!batch.is_full()).then_some(GATHER);
+                    self.ears.confirm(batch, pause, cx, Msg::Heard).await;
+                    self.send_all(cx);
                 }
-                self.send_all(cx);
             }
             Msg::Look => {
                 self.look().await;
+                self.listen(cx).await;
                 self.hooks.values_mut().for_each(|known| known.has_work = true);
                 self.send_all(cx);
                 cx.notify_after(LOOK, Msg::Look);
@@ -327,7 +333,10 @@ impl Behaviour for WebhookSender {
                 self.ran(ran).await?;
                 self.send_all(cx);
             }
-            Msg::Create(hook, secret, reply) => reply.send(self.create(*hook, secret).await),
+            Msg::Create(hook, secret, reply) => {
+                reply.send(self.create(*hook, secret).await);
+                self.listen(cx).await;
+            }
             Msg::List(tenant, reply) => reply.send(self.list(tenant).await),
             Msg::Remove(tenant, id, reply) => reply.send(self.remove(tenant, id).await),
             Msg::Pause(tenant, id, paused, reply) => {

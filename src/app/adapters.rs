@@ -5,7 +5,7 @@ use super::away::Server;
 use super::data_dir::{DataDir, journal_file, ledger_file};
 use super::outboxes::Outboxes;
 use super::waiting::Waiting;
-use crate::actors::channels::Feeds;
+use crate::actors::channels::Groups;
 use crate::bus::journal::audit::JournalFacts;
 use crate::bus::journal::{Journal, JournalSettings};
 use crate::bus::rabbitmq::audit::BrokerFacts;
@@ -16,7 +16,7 @@ use crate::channels::shopify::{Install, Shopify};
 use crate::config::{self, Config, Hidden};
 use crate::domain::channel::ChannelKind;
 use crate::ports::audit::{BusFactSource, LedgerFactSource};
-use crate::ports::bus::{EventFeed, EventHistory, WEBHOOK_GROUP};
+use crate::ports::bus::{EventHistory, Subscription};
 use crate::ports::channel::{Installer, Marketplace, OpenMarketplace};
 use crate::ports::clock::{SharedClock, SystemClock};
 use crate::ports::dead_letters::DeadLetters;
@@ -141,21 +141,18 @@ async fn reached<T>(
 }
 
 impl Bus {
-    /// Opens the reading ends of the marketplaces' groups. The broker has none yet: channels compare everything often.
-    pub fn channel_feeds(&self) -> Feeds {
-        match self {
-            Self::Journal(journal) => {
-                ChannelKind::ALL.iter().map(|kind| (*kind, journal.feed(kind.group()))).collect()
-            }
-            Self::RabbitMq(_) => Vec::new(),
-        }
+    /// The groups of marketplaces.
+    pub fn channel_groups(&self) -> Groups {
+        let groups =
+            |kind: ChannelKind| self.groups(kind.group()).into_iter().map(move |group| (kind, group));
+        ChannelKind::ALL.into_iter().flat_map(groups).collect()
     }
 
-    /// Opens the reading end of the webhooks' group. The broker has none yet.
-    pub fn webhook_feed(&self) -> Option<Open<Box<dyn EventFeed>>> {
+    /// A group beside the ledger's.
+    pub fn groups(&self, name: &'static str) -> Vec<Arc<dyn Subscription>> {
         match self {
-            Self::Journal(journal) => Some(journal.feed(WEBHOOK_GROUP)),
-            Self::RabbitMq(_) => None,
+            Self::Journal(journal) => vec![journal.group(name)],
+            Self::RabbitMq(bus) => bus.groups(name),
         }
     }
 

@@ -19,7 +19,6 @@ use crate::actors::nodes::Council;
 use crate::actors::reservation::{Msg, Reservation, Shards};
 use crate::bus::rabbitmq::RabbitBus;
 use crate::domain::nodes::View;
-use crate::ports::bus::LEDGER_GROUP;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -139,7 +138,7 @@ impl Fleet {
         let tell: Tell = Arc::new(move |written| {
             told.feedback(Msg::InLedger(written)).ok();
         });
-        let feed = self.bus.feed_while_writing(LEDGER_GROUP, shard);
+        let feed = self.bus.feed_while_writing(shard);
         let ledger = self.parts.ledger(&supervisor, &suffix, feed, tell);
         let opening = actix_rt::spawn(open(
             shard,

@@ -32,12 +32,10 @@ pub fn start(
         shards: shards.clone(),
         clock,
     };
-    let feeds = bus.channel_feeds();
-    // Who hears of nothing compares often.
-    let sweep = if feeds.is_empty() { 1 } else { settings.sweep_secs };
+    let groups = bus.channel_groups();
     let pace = channel::Pace {
         window: Duration::from_millis(settings.window_ms),
-        sweep: Duration::from_secs(sweep),
+        sweep: Duration::from_secs(settings.sweep_secs),
         reconcile: Duration::from_secs(settings.reconcile_secs),
         renewal: Duration::from_secs(settings.answer_timeout_secs) + KEEPING,
     };
@@ -45,6 +43,6 @@ pub fn start(
     let installer = installer(config)?;
     let spec = Spec::new("channels", channels::CAPACITY).restart(channels::POLICY);
     Ok(Channels::new(supervisor.start(spec, Place::OwnThread, move || {
-        ChannelManager::new(ports.clone(), pace, feeds.clone(), installer.clone(), below.clone())
+        ChannelManager::new(ports.clone(), pace, groups.clone(), installer.clone(), below.clone())
     })))
 }

@@ -9,6 +9,7 @@ use crate::channels::vault::Keyring;
 use crate::channels::webhook::Sender;
 use crate::config::Config;
 use crate::domain::hook::{Patience, Secret};
+use crate::ports::bus::WEBHOOK_GROUP;
 use crate::ports::clock::SharedClock;
 use crate::ports::dead_letters::DeadLetters;
 use crate::ports::hooks::HookStore;
@@ -52,9 +53,9 @@ pub fn start(
         operator,
         most_letters: config.alerts.dead_letters,
     };
-    let feed = bus.webhook_feed();
+    let groups = bus.groups(WEBHOOK_GROUP);
     let spec = Spec::new("webhooks", CAPACITY).restart(channels::POLICY);
     Ok(Webhooks::new(supervisor.start(spec, Place::OwnThread, move || {
-        WebhookSender::new(ports.clone(), settings.clone(), feed.clone())
+        WebhookSender::new(ports.clone(), settings.clone(), groups.clone())
     })))
 }

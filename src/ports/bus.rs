@@ -2,6 +2,7 @@
 
 use super::PortError;
 use crate::domain::event::Event;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -81,6 +82,29 @@ pub trait EventFeed: Send {
 
     /// Deliveries whose tenant has an older one that was just rejected: they come again behind it, untried.
     fn postpone<'a>(&'a mut self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Result<(), PortError>>;
+}
+
+/// A consumer group for those who come and go: it is listened to while there is somebody to tell.
+pub trait Subscription: Send + Sync {
+    /// Whose events come: those of this shard's tenants, for as long as one of them has somebody to tell; `None` where
+    /// it is everybody's, always.
+    fn shard(&self) -> Option<usize>;
+
+    /// Whether what happens while nobody listens is kept. Else whoever begins to listen looks at how things stand.
+    fn is_kept(&self) -> bool;
+
+    /// There is somebody to tell: what happens from now on is kept, where anything is.
+    fn begin(&self) -> BoxFuture<'_, Result<(), PortError>> {
+        futures_util::future::ready(Ok(())).boxed()
+    }
+
+    /// Begins, and listens.
+    fn open(&self) -> BoxFuture<'static, Result<Box<dyn EventFeed>, PortError>>;
+
+    /// There is nobody to tell any more, nor what was kept.
+    fn end(&self) -> BoxFuture<'_, Result<(), PortError>> {
+        futures_util::future::ready(Ok(())).boxed()
+    }
 }
 
 /// What a consumer group has not confirmed, for rebuilding hot state.

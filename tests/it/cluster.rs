@@ -28,6 +28,9 @@ use serde_json::Value;
 /// What all nodes of a chain must share to take each other's tokens.
 const SECRET: &str = "un secreto de prueba de al menos 32 bytes";
 
+/// Every write is on the disk before it is answered.
+const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+
 /// The three servers of one chain.
 struct Servers {
     postgres: Postgres,

@@ -55,11 +55,18 @@ impl RabbitMq {
         format!("amqp://{user}:{password}@127.0.0.1:{}/{vhost}", self.port)
     }
 
-    /// Runs `rabbitmqctl`.
-    pub fn ctl(&self, args: &[&str]) {
+    /// Runs `rabbitmqctl`; what it prints comes back.
+    pub fn ctl(&self, args: &[&str]) -> String {
         let program = script("rabbitmqctl");
         let ran = command(program, &self.dir, self.port, self.ports).args(args).output().unwrap();
         assert!(ran.status.success(), "{args:?}: {ran:?}");
+        String::from_utf8(ran.stdout).unwrap()
+    }
+
+    /// The queues of the default virtual host.
+    pub fn queues(&self) -> Vec<String> {
+        let listed = self.ctl(&["--quiet", "--no-table-headers", "list_queues", "name"]);
+        listed.lines().map(str::to_owned).collect()
     }
 
     /// Waits until the node has written down that it has a quorum queue. It does so about three seconds after the

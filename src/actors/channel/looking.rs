@@ -1,6 +1,6 @@
 //! What should be shown: units that moved are marked, and after the window the shards are asked what there is of them.
 
-use super::{Channel, Kind, Msg, SOON};
+use super::{Channel, Kind, Msg, SOON, UNHEARD};
 use crate::actors::kit::Cx;
 use crate::actors::reservation::Available;
 use crate::domain::channel::offered;
@@ -27,6 +27,13 @@ impl<K: Kind> Channel<K> {
     pub(super) fn sweep(&mut self, cx: &mut Cx<Self>) {
         let all: Vec<_> = self.board.units().map(|unit| (unit, false)).collect();
         self.mark(all, cx);
+    }
+
+    /// Everything is compared again after a while, which begins now.
+    pub(super) fn sweep_later(&mut self, cx: &mut Cx<Self>) {
+        self.next_sweep += 1;
+        let pause = if self.hearing.is_on() { self.pace.sweep } else { self.pace.sweep.min(UNHEARD) };
+        cx.notify_after(pause, Msg::Sweep(self.next_sweep));
     }
 
     /// Asks the shards what there is of the marked units.

@@ -31,8 +31,10 @@ pub enum Msg {
     },
     /// The window is over.
     Turn,
-    /// Compare everything.
-    Sweep,
+    /// Compare everything, for the time of that number.
+    Sweep(u64),
+    /// What happens is heard of from now on, or is not any more: something may have been missed.
+    HearingChanged,
     /// Read the next items.
     Reconcile,
     /// See to it that the marketplace tells us.

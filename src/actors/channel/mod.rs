@@ -26,6 +26,7 @@ mod renewal;
 mod tests;
 
 use super::kit::{Behaviour, Cx, Fault};
+use super::listening::Hearing;
 use super::reservation::Shards;
 use crate::domain::channel::drift::Drift;
 use crate::domain::channel::{Board, Connection};
@@ -52,6 +53,9 @@ const SOON: Duration = Duration::from_millis(20);
 
 /// An item that shows less than we thought is not raised for so long: news of the order may be on its way.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// Everything is compared so often while nothing is heard of what happens.
+const UNHEARD: Duration = Duration::from_secs(1);
 
 /// How long a connection that needs a person is left alone before it is tried again.
 const BROKEN: Duration = Duration::from_secs(60);
@@ -91,7 +95,7 @@ pub struct Ports {
 pub struct Pace {
     /// What moves within it goes out together.
     pub window: Duration,
-    /// Everything is compared with hot stock so often, whether or not anything was heard.
+    /// Everything is compared with hot stock so often, though movements are heard of.
     pub sweep: Duration,
     /// The next hundred items are read so often.
     pub reconcile: Duration,
@@ -165,6 +169,9 @@ pub struct Channel<K> {
     marked: HashMap<UnitId, bool>,
     /// The last event heard of.
     heard: u64,
+    hearing: Hearing,
+    /// The comparing that is next; those before it were done early.
+    next_sweep: u64,
     looking: bool,
     turn_due: bool,
     jobs: VecDeque<Job>,
@@ -193,7 +200,7 @@ pub struct Channel<K> {
 
 impl<K: Kind> Channel<K> {
     /// A channel that opens its account when it starts.
-    pub fn new(ports: Ports, connection: Connection, pace: Pace) -> Self {
+    pub fn new(ports: Ports, connection: Connection, pace: Pace, hearing: Hearing) -> Self {
         let count = |name: &'static str| metrics::counter!(name, "channel" => K::NAME);
         Self {
             ports,
@@ -207,6 +214,8 @@ impl<K: Kind> Channel<K> {
             units: HashMap::new(),
             marked: HashMap::new(),
             heard: 0,
+            hearing,
+            next_sweep: 0,
             looking: false,
             turn_due: false,
             jobs: VecDeque::new(),
@@ -268,7 +277,7 @@ impl<K: Kind> Behaviour for Channel<K> {
     async fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), Fault> {
         self.open().await?;
         self.load(cx).await?;
-        cx.notify_after(self.pace.sweep, Msg::Sweep);
+        self.sweep_later(cx);
         cx.notify_after(self.pace.reconcile, Msg::Reconcile);
         cx.notify(Msg::News);
         cx.notify(Msg::Subscribe);
@@ -289,10 +298,15 @@ impl<K: Kind> Behaviour for Channel<K> {
                 self.looked(marked, available, heard, cx);
                 self.forget_superseded().await?;
             }
-            Msg::Sweep => {
+            Msg::Sweep(number) if number != self.next_sweep => {}
+            Msg::Sweep(_) => {
                 self.retry_forgotten().await?;
                 self.sweep(cx);
-                cx.notify_after(self.pace.sweep, Msg::Sweep);
+                self.sweep_later(cx);
+            }
+            Msg::HearingChanged => {
+                self.sweep(cx);
+                self.sweep_later(cx);
             }
             Msg::Reconcile => {
                 self.read_on();

@@ -55,9 +55,9 @@ impl ChannelManager {
 
     /// What there is, from rest.
     pub(super) async fn read(&mut self) -> Result<(), PortError> {
-        self.here = self.ports.shards.here();
-        let begun = Instant::now();
+        let (here, begun) = (self.ports.shards.here(), Instant::now());
         let found = self.ports.store.connections().await?;
+        self.here = here;
         (self.read_at, self.read_took) = (Some(Instant::now()), begun.elapsed());
         let mut before = std::mem::take(&mut self.known);
         for (connection, sealed) in found {

@@ -36,9 +36,9 @@ impl WebhookSender {
 
     /// Every receiver, from rest. What is sent to from here is known better here.
     pub(super) async fn read(&mut self) -> Result<(), PortError> {
-        self.here = (self.ports.here)();
+        let here = (self.ports.here)();
         let found = self.ports.store.hooks().await?;
-        self.read_at = Some(Instant::now());
+        (self.here, self.read_at) = (here, Some(Instant::now()));
         let mut before = std::mem::take(&mut self.hooks);
         for (hook, sealed) in found {
             if (hook.tenant, hook.id) == Hook::OPERATOR {

@@ -3,12 +3,12 @@
 use super::MOST;
 use super::sending::Ran;
 use crate::actors::kit::Reply;
+use crate::actors::listening::Heard;
 use crate::domain::hook::{Hook, Patience, Secret};
 use crate::domain::ids::{HookId, TenantId};
 use crate::domain::tenant::shard_of;
 use crate::domain::time::Timestamp;
 use crate::ports::PortError;
-use crate::ports::bus::{Delivery, EventFeed};
 use crate::ports::channel::Vault;
 use crate::ports::clock::SharedClock;
 use crate::ports::dead_letters::DeadLetters;
@@ -61,6 +61,11 @@ impl Ports {
         let here = (self.here)();
         !here.is_empty() && here[shard_of(tenant, here.len())]
     }
+
+    /// Which shard is a tenant's.
+    pub fn shard_of(&self, tenant: TenantId) -> usize {
+        shard_of(tenant, (self.here)().len().max(1))
+    }
 }
 
 /// How it does it.
@@ -76,10 +81,8 @@ pub struct Settings {
 
 /// What it is asked.
 pub enum Msg {
-    /// The bus is to be listened to.
-    Listen(Box<dyn EventFeed>),
-    /// The bus had something.
-    Fetched(Box<dyn EventFeed>, Result<Vec<Delivery>, PortError>),
+    /// Something came of listening to the bus.
+    Heard(Heard),
     /// Every receiver is to be looked after.
     Look,
     /// Dead letters are to be counted.

@@ -11,7 +11,7 @@ use crate::domain::event::Event;
 use crate::domain::hook::Patience;
 use crate::domain::time::Timestamp;
 use crate::fixtures::Shop;
-use crate::ports::bus::Rejection;
+use crate::ports::bus::{EventFeed, Rejection};
 use crate::ports::clock::{Clock as _, SystemClock};
 use crate::ports::dead_letters::DeadLetters;
 use crate::ports::hooks::HookStore as _;
@@ -19,7 +19,6 @@ use crate::store::sqlite::channels::Channels as Store;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
@@ -84,9 +83,30 @@ impl EventFeed for Feed {
     }
 }
 
-/// So many dead letters as a test says.
+/// Its group, everybody's.
+struct Group(Arc<tokio::sync::Mutex<mpsc::Receiver<Vec<Arc<Event>>>>>);
+
+impl Subscription for Group {
+    fn shard(&self) -> Option<usize> {
+        None
+    }
+
+    fn is_kept(&self) -> bool {
+        true
+    }
+
+    fn open(&self) -> BoxFuture<'static, Result<Box<dyn EventFeed>, PortError>> {
+        let feed = Feed(self.0.clone());
+        async move { Ok(Box::new(feed) as Box<dyn EventFeed>) }.boxed()
+    }
+}
+
+/// So many dead letters as a test says, and how often they were counted.
 #[derive(Default)]
-struct Letters(AtomicUsize);
+struct Letters {
+    there: AtomicUsize,
+    counted: AtomicUsize,
+}
 
 impl DeadLetters for Letters {
     fn list(&self, _most: usize) -> BoxFuture<'_, Result<Vec<DeadLetter>, PortError>> {
@@ -98,7 +118,8 @@ impl DeadLetters for Letters {
     }
 
     fn depth(&self, most: usize) -> BoxFuture<'_, Result<usize, PortError>> {
-        async move { Ok(self.0.load(Ordering::Relaxed).min(most)) }.boxed()
+        self.counted.fetch_add(1, Ordering::Relaxed);
+        async move { Ok(self.there.load(Ordering::Relaxed).min(most)) }.boxed()
     }
 }
 
@@ -143,15 +164,12 @@ impl Street {
             operator: Some((format!("{}/alarm", there.url()).into(), secret())),
             most_letters: 10,
         };
-        let open: Open<Box<dyn EventFeed>> = Arc::new(move || {
-            let behind = behind.clone();
-            async move { Ok(Box::new(Feed(behind)) as Box<dyn EventFeed>) }.boxed()
-        });
+        let group: Arc<dyn Subscription> = Arc::new(Group(behind));
         let root = Supervisor::new("root", Strategy::OneForOne, quick(), &Registry::new());
         let policy = RestartPolicy { max_restarts: usize::MAX, ..quick() };
         let spec = Spec::new("webhooks", CAPACITY).restart(policy);
         let handle = root.start(spec, Place::Here, move || {
-            WebhookSender::new(ports.clone(), settings.clone(), Some(open.clone()))
+            WebhookSender::new(ports.clone(), settings.clone(), vec![group.clone()])
         });
         let webhooks = Webhooks::new(handle);
         let shop = Mutex::new(Shop::new(1));
@@ -273,7 +291,8 @@ fn what_is_refused_is_given_up_and_what_stays_away_is_paused() {
 fn too_many_dead_letters_are_told_once_each_time() {
     on_system(async {
         let street = Street::open().await;
-        // It is listening: whoever asks waits until it has started.
+        // It has counted once, and whoever asks now waits until it has drawn its conclusion from that.
+        until(|| street.letters.counted.load(Ordering::Relaxed) == 1).await;
         assert!(street.webhooks.list(street.tenant()).await.unwrap().unwrap().is_empty());
         let alarms = || street.told().iter().filter(|id| id.starts_with("descartados")).count();
         let (tenant, _) = Hook::OPERATOR;
@@ -281,7 +300,7 @@ fn too_many_dead_letters_are_told_once_each_time() {
             let message = Message::of_depth(tenant, depth, 10, SystemClock.now()).unwrap();
             street.store.raise(DEPTH, &message).await.unwrap()
         };
-        street.letters.0.store(11, Ordering::Relaxed);
+        street.letters.there.store(11, Ordering::Relaxed);
         assert!(raise(11).await && !raise(12).await);
         until(|| alarms() == 1).await;
         let (path, .., body) = street.there.site().told[0].clone();

@@ -23,7 +23,7 @@ mod tail;
 pub mod tampering;
 
 use crate::domain::event::Event;
-use crate::ports::bus::{EventFeed, EventHistory, EventLog, LEDGER_GROUP};
+use crate::ports::bus::{EventFeed, EventHistory, EventLog, LEDGER_GROUP, Subscription};
 use crate::ports::clock::SharedClock;
 use crate::ports::{Open, PortError};
 use crate::resilience::retry::RetrySchedule;
@@ -147,6 +147,25 @@ impl Shared {
     }
 }
 
+/// A group of the journal's.
+struct Group {
+    open: Open<Box<dyn EventFeed>>,
+}
+
+impl Subscription for Group {
+    fn shard(&self) -> Option<usize> {
+        None
+    }
+
+    fn is_kept(&self) -> bool {
+        true
+    }
+
+    fn open(&self) -> BoxFuture<'static, Result<Box<dyn EventFeed>, PortError>> {
+        (self.open)()
+    }
+}
+
 impl Journal {
     /// Opens or creates the journal, repairs what can be repaired and says what it found.
     pub async fn open(
@@ -184,6 +203,11 @@ impl Journal {
             let shared = shared.clone();
             async move { Ok(Box::new(feed::Feed::open(shared, group).await?) as Box<dyn EventFeed>) }.boxed()
         })
+    }
+
+    /// A group as those have it who come and go. It is kept as it stands here, whoever listens.
+    pub fn group(&self, name: &'static str) -> Arc<dyn Subscription> {
+        Arc::new(Group { open: self.feed(name) })
     }
 
     /// How many events the ledger group is behind.

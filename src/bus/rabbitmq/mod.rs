@@ -8,6 +8,7 @@ pub mod audit;
 mod connection;
 pub mod dead_letters;
 mod feed;
+mod group;
 mod history;
 mod log;
 mod message;
@@ -18,12 +19,13 @@ mod publisher;
 mod topology;
 mod while_writing;
 
-use crate::ports::bus::{EventFeed, EventLog, LEDGER_GROUP};
+use crate::ports::bus::{EventFeed, EventLog, Subscription, WEBHOOK_GROUP};
 use crate::ports::clock::SharedClock;
 use crate::ports::{Open, PortError};
 use crate::resilience::retry::RetrySchedule;
 use dead_letters::DeadLetter;
 use futures_util::FutureExt;
+use group::Group;
 use names::Names;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -158,26 +160,28 @@ impl RabbitBus {
         })
     }
 
-    /// Opens reading ends of a group, for the tenants of a shard. Of several, in whatever process, one is fed at a time
-    /// and the others stand by.
-    pub fn feed(&self, group: &'static str, shard: usize) -> Open<Box<dyn EventFeed>> {
+    /// Opens reading ends of the ledger's group, for the tenants of a shard. Of several, in whatever process, one is fed
+    /// at a time and the others stand by.
+    pub fn feed(&self, shard: usize) -> Open<Box<dyn EventFeed>> {
         let shared = self.shared.clone();
         Arc::new(move || {
             let shared = shared.clone();
-            async move {
-                if group != LEDGER_GROUP {
-                    return Err(PortError::Permanent(format!("this bus has no consumer group {group:?}")));
-                }
-                Ok(Box::new(feed::Feed::open(shared, shard).await?) as Box<dyn EventFeed>)
-            }
-            .boxed()
+            async move { Ok(Box::new(feed::Feed::open(shared, shard).await?) as Box<dyn EventFeed>) }.boxed()
         })
+    }
+
+    /// A group beside the ledger's, for each shard.
+    pub fn groups(&self, name: &'static str) -> Vec<Arc<dyn Subscription>> {
+        let (shared, is_kept) = (&self.shared, name == WEBHOOK_GROUP);
+        let group =
+            |shard| Arc::new(Group { shared: shared.clone(), name, shard, is_kept }) as Arc<dyn Subscription>;
+        (0..shared.settings.shards).map(group).collect()
     }
 
     /// The same, but only while this process has the writer of the shard: what a node sells it also books, and knows
     /// when it is booked.
-    pub fn feed_while_writing(&self, group: &'static str, shard: usize) -> Open<Box<dyn EventFeed>> {
-        let (bus, open) = (self.clone(), self.feed(group, shard));
+    pub fn feed_while_writing(&self, shard: usize) -> Open<Box<dyn EventFeed>> {
+        let (bus, open) = (self.clone(), self.feed(shard));
         Arc::new(move || {
             let (mut writing, opening) = (bus.shared.writing[shard].subscribe(), open.clone());
             async move {

@@ -3,6 +3,7 @@
 //! ```text
 //! blend_events (topic)        sales.created, stock.moved, ...   whoever binds them
 //!                             ledger.<p> (BCC)                  queue.sales.created.<p>
+//!                                                               queue.webhooks.<p>, queue.sync.<kind>.<shard>.<id>
 //!                             sales.failed                      whoever binds it
 //! blend_events.retry (topic)  <group>.retry.<step>.<p>          queue.sales.created.retry.<step>
 //! blend_events.dlx (topic)    <group>.retry.*.<p>               queue.sales.created.<p>
@@ -14,6 +15,9 @@
 //! once by both keys, confirms once for all queues, and removes the header. The public key stays what it always was,
 //! and nobody else needs to know of partitions. A hash in the public key would break every binding there is; a
 //! second publish would make two confirms of one fact; the consistent-hash exchange is a plugin.
+//!
+//! The other groups come and go with those who want to hear (`group.rs`): a copy of every event costs the broker as much
+//! as the ledger's does. They are bound under the keys of partitions too, for their events too come in order.
 //!
 //! What waits for its next try expires out of the queue of its step and comes back through the dead-letter exchange
 //! under the same key. The time is the message's own (`expiration`), so that it may be spread, so that what waits
@@ -57,6 +61,11 @@ impl Names {
     /// The queue of a partition.
     pub fn partition(&self, partition: usize) -> String {
         format!("{}{LEDGER_GROUP}.{partition}", self.prefix)
+    }
+
+    /// The queue of another group that is kept, for a partition.
+    pub fn kept(&self, group: &str, partition: usize) -> String {
+        format!("{}{group}.{partition}", self.prefix)
     }
 
     /// The queue in which deliveries wait after so many failures, from 1.

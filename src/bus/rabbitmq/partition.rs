@@ -98,18 +98,27 @@ impl Partition {
 
     /// Acknowledges deliveries, as far as possible with one frame.
     pub async fn acknowledge(&mut self, tags: &[u64]) -> Result<(), PortError> {
-        // The broker closes the channel when it is told the same thing twice.
-        let tags: Vec<u64> = tags.iter().copied().filter(|tag| self.held.remove(tag).is_some()).collect();
-        // An acknowledgement of many covers everything below it; all of that was seen and, up to here, settled.
-        let oldest = self.held.first_key_value().map_or(u64::MAX, |(tag, _)| *tag);
-        let many = tags.iter().copied().filter(|tag| *tag < oldest).max();
-        if let Some(tag) = many {
-            let options = BasicAckOptions { multiple: true };
-            self.channel.basic_ack(tag, options).await.map_err(transient)?;
-        }
-        for tag in tags.into_iter().filter(|tag| *tag > oldest) {
-            self.channel.basic_ack(tag, BasicAckOptions::default()).await.map_err(transient)?;
-        }
-        Ok(())
+        acknowledge(&self.channel, &mut self.held, tags).await
     }
+}
+
+/// Acknowledges deliveries of those that are held, as far as possible with one frame.
+pub async fn acknowledge<T>(
+    channel: &Channel,
+    held: &mut BTreeMap<u64, T>,
+    tags: &[u64],
+) -> Result<(), PortError> {
+    // The broker closes the channel when it is told the same thing twice.
+    let tags: Vec<u64> = tags.iter().copied().filter(|tag| held.remove(tag).is_some()).collect();
+    // An acknowledgement of many covers everything below it; all of that was seen and, up to here, settled.
+    let oldest = held.first_key_value().map_or(u64::MAX, |(tag, _)| *tag);
+    let many = tags.iter().copied().filter(|tag| *tag < oldest).max();
+    if let Some(tag) = many {
+        let options = BasicAckOptions { multiple: true };
+        channel.basic_ack(tag, options).await.map_err(transient)?;
+    }
+    for tag in tags.into_iter().filter(|tag| *tag > oldest) {
+        channel.basic_ack(tag, BasicAckOptions::default()).await.map_err(transient)?;
+    }
+    Ok(())
 }

@@ -4,7 +4,10 @@ use super::connection::transient;
 use super::names::{DEAD_KEY, ledger_key, retry_key};
 use super::{QueueType, Shared};
 use crate::ports::PortError;
-use lapin::options::{BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use crate::ports::bus::WEBHOOK_GROUP;
+use lapin::options::{
+    BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Channel, Connection, Consumer, ErrorKind, ExchangeKind};
 use std::time::{Duration, Instant};
@@ -39,11 +42,7 @@ async fn declare_all(connection: &Connection, shared: &Shared) -> Result<(), Por
     for exchange in [&names.events, &names.retry, &names.dead] {
         at.exchange(exchange).await?;
     }
-    let made = match shared.settings.queue_type {
-        QueueType::Quorum => Made::Quorum,
-        QueueType::Classic => Made::Classic,
-        QueueType::Auto => at.made_already(&names.dead_letters).await?,
-    };
+    let made = at.made(shared).await?;
     at.queue(&names.dead_letters, single_active(made)).await?;
     at.bind(&names.dead_letters, &names.dead, DEAD_KEY).await?;
     for step in 1..=names.steps {
@@ -58,10 +57,73 @@ async fn declare_all(connection: &Connection, shared: &Shared) -> Result<(), Por
     Ok(())
 }
 
+/// Declares the queues of a group that is kept, for these partitions, and binds them.
+pub async fn declare_kept(
+    connection: &Connection,
+    shared: &Shared,
+    group: &str,
+    partitions: impl Iterator<Item = usize>,
+) -> Result<(), PortError> {
+    let names = &shared.names;
+    let mut at = Declarer { connection, channel: connection.create_channel().await.map_err(transient)? };
+    // As the ledger's are made.
+    let made = at.made(shared).await?;
+    for partition in partitions {
+        let queue = names.kept(group, partition);
+        at.queue(&queue, single_active(made)).await?;
+        at.bind(&queue, &names.events, &ledger_key(partition)).await?;
+    }
+    Ok(())
+}
+
+/// Declares a queue that goes with its connection, and binds it to these partitions.
+pub async fn declare_own(
+    connection: &Connection,
+    shared: &Shared,
+    queue: &str,
+    partitions: impl Iterator<Item = usize>,
+) -> Result<(), PortError> {
+    let at = Declarer { connection, channel: connection.create_channel().await.map_err(transient)? };
+    let declared = at.channel.queue_declare(queue.into(), of_its_own(), FieldTable::default());
+    declared.await.map_err(transient)?;
+    for partition in partitions {
+        at.bind(queue, &shared.names.events, &ledger_key(partition)).await?;
+    }
+    Ok(())
+}
+
+/// Deletes queues that nobody consumes. Quorum queues do not know the option for it.
+pub async fn delete_unheard(
+    connection: &Connection,
+    queues: impl Iterator<Item = String>,
+) -> Result<(), PortError> {
+    for queue in queues {
+        // An error closes the channel.
+        let channel = connection.create_channel().await.map_err(transient)?;
+        match channel.queue_declare(queue.as_str().into(), passive(), FieldTable::default()).await {
+            Ok(found) if found.consumer_count() > 0 => {
+                return Err(PortError::Transient(format!("somebody listens to {queue}")));
+            }
+            Ok(_) => {
+                let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default());
+                deleted.await.map_err(transient)?;
+            }
+            Err(error) if code(&error) == Some(NOT_FOUND) => {}
+            Err(error) => return Err(transient(error)),
+        }
+    }
+    Ok(())
+}
+
 /// Makes sure that no partition was left behind when their number was lowered.
 pub async fn check_partitions(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
-    let (names, channel) = (&shared.names, connection.create_channel().await.map_err(transient)?);
-    nothing_left_in(&channel, &names.partition(names.partitions), names.partitions).await
+    let names = &shared.names;
+    for beyond in [names.partition(names.partitions), names.kept(WEBHOOK_GROUP, names.partitions)] {
+        // An error closes the channel.
+        let channel = connection.create_channel().await.map_err(transient)?;
+        nothing_left_in(&channel, &beyond, names.partitions).await?;
+    }
+    Ok(())
 }
 
 /// A queue beyond the last partition is one that nobody reads any more.
@@ -184,6 +246,15 @@ impl Declarer<'_> {
         let (options, none) = (QueueBindOptions::default(), FieldTable::default());
         let bound = self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none);
         bound.await.map_err(transient)
+    }
+
+    /// What queues of events are to be made of.
+    async fn made(&mut self, shared: &Shared) -> Result<Made, PortError> {
+        match shared.settings.queue_type {
+            QueueType::Quorum => Ok(Made::Quorum),
+            QueueType::Classic => Ok(Made::Classic),
+            QueueType::Auto => self.made_already(&shared.names.dead_letters).await,
+        }
     }
 
     /// What the installation's queues are made of, by this one; quorum when it is not there.

@@ -1,9 +1,9 @@
 //! Marketplaces beside several nodes: one of them looks after a connection, any of them is asked about it, and when that
 //! one dies or freezes another goes on.
 
-use super::{Servers, holds, settled};
+use super::{DURABLE, Servers, holds, settled};
 use crate::servers::shopify as strict;
-use crate::simulator::{Fault, Shopify};
+use crate::simulator::{Called, Fault, Reply, Shell, Shopify, Site};
 use crate::support::api::Api;
 use crate::support::eventually;
 use crate::support::ledger::assert_verified;
@@ -26,7 +26,7 @@ const STOCK: i64 = 1_000;
 
 /// Two nodes, and a Shopify that one of them was told to connect.
 struct Street {
-    _servers: Servers,
+    servers: Servers,
     there: Shopify,
     blends: [Blend; 2],
     nodes: [Server; 2],
@@ -36,9 +36,23 @@ struct Street {
     keys: std::cell::Cell<u32>,
 }
 
+/// Keeps which sales it is told of, each once, in the order in which they came first.
+struct Receiver(Vec<Value>);
+
+impl Site for Receiver {
+    fn answer(&mut self, called: &Called) -> Reply {
+        let told: Value = serde_json::from_slice(&called.body).unwrap();
+        let sale = told["data"]["venta_id"].clone();
+        if !self.0.contains(&sale) {
+            self.0.push(sale);
+        }
+        Reply::text(200, "seen")
+    }
+}
+
 impl Street {
     async fn open(settings: &[(&str, &str)]) -> Self {
-        let servers = Servers::start().await;
+        let servers = Servers::with_redis(DURABLE).await;
         let items: Vec<(&str, i64)> = SKUS.iter().map(|sku| (*sku, 0)).collect();
         let there = strict::open(&items).await;
         let url = there.url();
@@ -59,7 +73,7 @@ impl Street {
         }
         let id = String::new();
         let mut street =
-            Self { _servers: servers, there, blends, nodes, tenant, units: Vec::new(), id, keys: 0.into() };
+            Self { servers, there, blends, nodes, tenant, units: Vec::new(), id, keys: 0.into() };
         for sku in SKUS {
             let found = street.api(0).get(&format!("/api/v1/productos/scan/{sku}")).await;
             street.units.push(found.json["id"].as_str().unwrap().to_owned());
@@ -91,17 +105,18 @@ impl Street {
         Api::new(&self.nodes[node].url(), &self.blends[0].token(self.tenant, Role::Owner))
     }
 
-    /// Once, however often it has to be asked for.
-    async fn sell(&self, node: usize, item: usize) {
+    /// Once, however often it has to be asked for; which sale it is.
+    async fn sell(&self, node: usize, item: usize) -> Value {
         let basket = json!({ "items": [{ "producto_id": self.units[item], "cantidad": 1 }],
             "metodo_pago": "efectivo" });
         self.keys.set(self.keys.get() + 1);
         let key = format!("k-{}", self.keys.get());
         let api = self.api(node);
         eventually("it is sold", async || {
-            (api.checkout(basket.to_string(), Some(&key)).await.status == 201).then_some(())
+            let sold = api.checkout(basket.to_string(), Some(&key)).await;
+            (sold.status == 201).then(|| sold.json["venta_id"].clone())
         })
-        .await;
+        .await
     }
 
     /// An order there, told to a node, more than once.
@@ -229,4 +244,75 @@ async fn a_node_that_was_paused_asks_for_no_second_token_and_changes_nothing() {
     street.keeper().await;
     assert_eq!(street.there.tokens(), 1);
     street.close(4).await;
+}
+
+/// Nothing is compared by time here: what is not heard over the bus is not shown.
+#[tokio::test]
+async fn what_happens_is_heard_over_the_bus_by_channels_and_webhooks_whoever_dies() {
+    let there = Shell::start(Receiver(Vec::new())).await.unwrap();
+    let mut street = Street::open(&[
+        ("BLEND_CHANNELS__SWEEP_SECS", "3600"),
+        ("BLEND_CHANNELS__RECONCILE_SECS", "3600"),
+        ("BLEND_WEBHOOKS__PRIVATE_ADDRESSES", "true"),
+        ("BLEND_WEBHOOKS__RETRY_SECS", "[1]"),
+    ])
+    .await;
+    let queues = |street: &Street, part: &str| {
+        street.servers.rabbitmq.queues().iter().filter(|name| name.contains(part)).count()
+    };
+    eventually("somebody listens", async || (queues(&street, "queue.sync.shopify") == 1).then_some(())).await;
+    assert_eq!(queues(&street, "queue.webhooks") + queues(&street, "queue.sync.meli"), 0);
+    street.sell(0, 2).await;
+    let body = json!({ "url": there.url(), "eventos": ["venta.creada"] });
+    let made = eventually("a webhook is there", async || {
+        let made = street.api(1).post("/api/v1/webhooks/salientes", body.to_string()).await;
+        (made.status == 201).then_some(made.json)
+    })
+    .await;
+    assert!(queues(&street, "queue.webhooks") > 0);
+    let (mut sold, mut left) = (Vec::new(), [STOCK, STOCK, STOCK - 1]);
+    for round in 0..2 {
+        for node in [0, 1, 0] {
+            sold.push(street.sell(node, round).await);
+            left[round] -= 1;
+            street.left(node, left).await;
+        }
+        let keeper = street.keeper().await;
+        street.nodes[keeper].signal("KILL");
+        street.nodes[keeper].ended().await;
+        for _ in 0..2 {
+            sold.push(street.sell(1 - keeper, round).await);
+            left[round] -= 1;
+        }
+        street.left(1 - keeper, left).await;
+        street.nodes[keeper] = street.blends[keeper].serve().await;
+        for node in &street.nodes {
+            holds(node, 2).await;
+        }
+    }
+    eventually("every sale is told", async || (there.site().0.len() >= sold.len()).then_some(())).await;
+    assert_eq!(there.site().0, sold, "in the order in which they were sold, and none from before");
+    // Nothing is heard of what is sold while the broker is away: then everything is compared all the time.
+    let broker = &street.servers.rabbitmq;
+    for queue in broker.queues().iter().filter(|name| name.contains("queue.webhooks")) {
+        broker.await_written(queue).await;
+    }
+    street.servers.rabbitmq.kill();
+    sold.push(street.sell(0, 0).await);
+    left[0] -= 1;
+    street.there.shows(SKUS[0], left[0]).await;
+    street.servers.rabbitmq.restart().await;
+    eventually("it is told", async || (there.site().0.len() == sold.len()).then_some(())).await;
+    sold.push(street.sell(1, 1).await);
+    left[1] -= 1;
+    street.left(1, left).await;
+    // Nobody wants to be told any more, so nothing is kept for anybody.
+    let path = format!("/api/v1/webhooks/salientes/{}", made["id"].as_str().unwrap());
+    eventually("it is removed", async || {
+        let removed = street.api(0).send(Method::DELETE, &path, &[], "").await.unwrap();
+        (removed.status == 200).then_some(())
+    })
+    .await;
+    eventually("nothing is kept", async || (queues(&street, "queue.webhooks") == 0).then_some(())).await;
+    street.close(sold.len() + 1).await;
 }

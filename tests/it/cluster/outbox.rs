@@ -1,6 +1,6 @@
 //! The broker is away, and sales go on: their events wait in Redis, and none of them is lost, whoever dies meanwhile.
 
-use super::{Servers, settled, till_at};
+use super::{DURABLE, Servers, settled, till_at};
 use crate::support::api::Api;
 use crate::support::eventually;
 use crate::support::ledger::assert_verified;
@@ -10,9 +10,6 @@ use crate::support::tills::Tills;
 
 const STOCK: u32 = 1_000_000;
 const TILLS: usize = 8;
-
-/// Every write is on the disk before it is answered.
-const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
 async fn waiting(server: &Server) -> Option<u64> {
     let ready = Api::anonymous(&server.url()).get("/ready").await;

@@ -48,7 +48,7 @@ async fn keep_publishing(bus: &RabbitBus, fates: &Fates, over: &Cell<bool>) {
 /// As the ledger writer does it: any error ends the feed.
 async fn keep_consuming(bus: &RabbitBus, fates: &Fates) {
     loop {
-        let Ok(mut feed) = (bus.feed(LEDGER_GROUP, 0))().await else {
+        let Ok(mut feed) = (bus.feed(0))().await else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
@@ -214,12 +214,12 @@ async fn of_two_nodes_one_writes_and_only_that_one_is_fed() {
     let mut log = log(&here).await;
     let waiting = there.clone();
     let claiming = tokio::spawn(async move { (waiting.log(0))().await });
-    let mut feed = (here.feed_while_writing(LEDGER_GROUP, 0))().await.unwrap();
+    let mut feed = (here.feed_while_writing(0))().await.unwrap();
     log.append(&appended[..1]).await.unwrap();
     let held = feed.next(10).await.unwrap();
     assert_eq!(held.len(), 1);
     // The other one waits until it writes itself.
-    let open = there.feed_while_writing(LEDGER_GROUP, 0);
+    let open = there.feed_while_writing(0);
     let opening = tokio::spawn(async move { open().await });
     assert!(!claiming.is_finished() && !opening.is_finished());
     drop(log);
@@ -260,7 +260,7 @@ async fn two_nodes_write_side_by_side_each_for_its_shard() {
         log.append(sold).await.unwrap();
     }
     // Nobody reads for the other shard, and this one's barrier is passed all the same.
-    let mut first = (nodes[0].feed_while_writing(LEDGER_GROUP, 0))().await.unwrap();
+    let mut first = (nodes[0].feed_while_writing(0))().await.unwrap();
     let history = nodes[0].history(0);
     let caught_up = tokio::spawn(async move { history.unconfirmed().await });
     let mut came = Vec::new();
@@ -276,7 +276,7 @@ async fn two_nodes_write_side_by_side_each_for_its_shard() {
     }
     assert!(caught_up.await.unwrap().unwrap().is_empty());
     assert_eq!(came, sold[0]);
-    let mut second = (nodes[1].feed_while_writing(LEDGER_GROUP, 1))().await.unwrap();
+    let mut second = (nodes[1].feed_while_writing(1))().await.unwrap();
     assert_eq!(contract::take(&mut second, 3).await, sold[1]);
 }
 

@@ -6,7 +6,7 @@ use super::super::names::ledger_key;
 use super::*;
 use crate::domain::audit::{Detail, Fact, Part};
 use crate::ports::audit::{BusFactSource as _, FactSource as _};
-use crate::ports::bus::Rejection;
+use crate::ports::bus::{LEDGER_GROUP, Rejection};
 use crate::ports::dead_letters::DeadLetters;
 use futures_util::StreamExt;
 use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};

@@ -3,6 +3,7 @@
 
 mod crash;
 mod delivery;
+mod groups;
 mod messages;
 mod queues;
 
@@ -45,7 +46,7 @@ async fn log(bus: &RabbitBus) -> Box<dyn EventLog> {
 async fn feed(bus: &RabbitBus) -> Box<dyn EventFeed> {
     let opening = async {
         loop {
-            match (bus.feed(LEDGER_GROUP, 0))().await {
+            match (bus.feed(0))().await {
                 Ok(feed) => return feed,
                 Err(error) => assert!(error.is_transient(), "{error}"),
             }
@@ -71,7 +72,7 @@ impl contract::Home for RabbitBus {
     }
 
     fn feed(&self) -> Open<Box<dyn EventFeed>> {
-        Self::feed(self, LEDGER_GROUP, 0)
+        Self::feed(self, 0)
     }
 
     fn history(&self) -> Arc<dyn EventHistory> {
