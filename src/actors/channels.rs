@@ -31,6 +31,7 @@ pub use messages::{Msg, NotDone, Way};
 use super::channel::{self, ForMeli, ForShopify, Msg as ChannelMsg, Pace, Ports};
 use super::kit::{Behaviour, Cx, Fault, Place, RestartPolicy, Spec, Supervisor};
 use super::listening::{Ears, Heard, Want};
+use super::reading::Reading;
 use crate::domain::channel::{ChannelKind, Connection};
 use crate::domain::event::{Body, Event};
 use crate::domain::ids::{ConnectionId, TenantId, UnitId};
@@ -43,7 +44,6 @@ use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Asks that it may have open at once.
 pub const CAPACITY: usize = 256;
@@ -86,10 +86,7 @@ pub struct ChannelManager {
     ears: Ears<ChannelKind>,
     supervisor: Supervisor,
     known: HashMap<ConnectionId, Known>,
-    /// When they were read, how long that took, and which shards were here before that.
-    read_at: Option<Instant>,
-    read_took: Duration,
-    here: Vec<bool>,
+    reading: Reading,
     installer: Arc<dyn Installer>,
     away: Away,
     events: u64,
@@ -110,9 +107,7 @@ impl ChannelManager {
             ears: Ears::new(groups),
             supervisor,
             known: HashMap::new(),
-            read_at: None,
-            read_took: Duration::ZERO,
-            here: Vec::new(),
+            reading: Reading::default(),
             installer,
             away: Away::default(),
             events: 0,

@@ -21,6 +21,7 @@ pub mod ledger_writer;
 pub mod legacy_poller;
 mod listening;
 pub mod nodes;
+mod reading;
 pub mod reservation;
 #[cfg(test)]
 mod testing;

@@ -29,6 +29,7 @@ pub use messages::{Here, Msg, NotDone, Ports, Settings};
 
 use super::kit::{Behaviour, Cx, Fault};
 use super::listening::{Ears, Want};
+use super::reading::Reading;
 use crate::domain::hook::{Hook, Message, News, Secret, Signing};
 use crate::domain::ids::{ConnectionId, HookId, TenantId};
 use crate::domain::time::Timestamp;
@@ -82,9 +83,7 @@ pub struct WebhookSender {
     settings: Settings,
     ears: Ears<()>,
     hooks: HashMap<HookId, Known>,
-    /// When they were read, and which shards were here before that.
-    read_at: Option<tokio::time::Instant>,
-    here: Vec<bool>,
+    reading: Reading,
     /// Whether the installation's own receiver was seen to.
     operator_done: bool,
     sent: Counter,
@@ -125,8 +124,7 @@ impl WebhookSender {
             settings,
             ears: Ears::new(groups.into_iter().map(|group| ((), group))),
             hooks: HashMap::new(),
-            read_at: None,
-            here: Vec::new(),
+            reading: Reading::default(),
             operator_done: false,
             sent,
             failed,
@@ -140,7 +138,8 @@ impl WebhookSender {
         let place = |known: &Known| self.ports.shard_of(known.hook.tenant);
         let wanted: HashSet<usize> = self.hooks.values().filter(wants).map(place).collect();
         // Of what was known when it was last read: who is new to a shard does not know yet who wants what.
-        let here = if self.ports.store.is_shared() { self.here.clone() } else { (self.ports.here)() };
+        let here =
+            if self.ports.store.is_shared() { self.reading.here().to_vec() } else { (self.ports.here)() };
         let want = |(), shard: usize| match here.get(shard) {
             Some(true) if wanted.contains(&shard) => Want::Here,
             Some(true) => Want::Nobody,
@@ -186,7 +185,7 @@ impl WebhookSender {
         self.ports.sender.check(&hook.url).map_err(NotDone::BadUrl)?;
         let signing = Signing::of(secret);
         let sealed = seal(&*self.ports.vault, hook.id, &signing)?;
-        if !self.ports.is_here(hook.tenant) || !self.ports.store.claim(hook.tenant, hook.id.0).await? {
+        if !self.ports.is_here(hook.tenant) || !self.ports.store.claim_one(hook.tenant, hook.id.0).await? {
             return Err(on_its_way());
         }
         if hook.news.iter().any(|news| news.is_of_bus()) {

@@ -2,6 +2,7 @@
 
 use super::channel::Stored;
 use crate::domain::ids::TenantId;
+use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 /// Claims, each on one thing of a tenant's. Where there can be no other process, all is granted.
@@ -12,12 +13,17 @@ pub trait Leases: Send + Sync {
     /// Whether other processes may write as well.
     fn is_shared(&self) -> bool;
 
-    /// This process looks after it from now on; false while another does.
-    fn claim(&self, tenant: TenantId, id: Uuid) -> Stored<'_, bool>;
+    /// This process looks after these from now on; says which, without those that another does.
+    fn claim<'a>(&'a self, wanted: &'a [(TenantId, Uuid)]) -> Stored<'a, Vec<Uuid>>;
+
+    /// The same for one; says whether.
+    fn claim_one(&self, tenant: TenantId, id: Uuid) -> Stored<'_, bool> {
+        async move { Ok(!self.claim(&[(tenant, id)]).await?.is_empty()) }.boxed()
+    }
 
     /// Goes on with these; says which are somebody else's by now. To be called well within the life of a claim.
     fn hold<'a>(&'a self, held: &'a [(TenantId, Uuid)]) -> Stored<'a, Vec<Uuid>>;
 
-    /// Others may have it at once.
-    fn release(&self, tenant: TenantId, id: Uuid) -> Stored<'_, ()>;
+    /// Others may have them at once.
+    fn release<'a>(&'a self, held: &'a [(TenantId, Uuid)]) -> Stored<'a, ()>;
 }

@@ -29,7 +29,7 @@ pub fn connection(tenant: TenantId, account: &str) -> Connection {
 
 /// Connected, by whoever looks after it.
 pub async fn connect(channels: &dyn ChannelStore, connection: &Connection, sealed: &Sealed) {
-    assert!(channels.claim(connection.tenant, connection.id.0).await.unwrap());
+    assert!(channels.claim_one(connection.tenant, connection.id.0).await.unwrap());
     channels.save(connection, Some(sealed)).await.unwrap();
 }
 
@@ -43,7 +43,7 @@ pub async fn connections_are_kept_with_their_credentials_and_an_account_is_conne
     let mut one = connection(TenantId(Uuid::now_v7()), "a");
     connect(channels, &one, &sealed(1)).await;
     let thief = connection(TenantId(Uuid::now_v7()), "a");
-    assert!(channels.claim(thief.tenant, thief.id.0).await.unwrap());
+    assert!(channels.claim_one(thief.tenant, thief.id.0).await.unwrap());
     let refused = channels.save(&thief, Some(&sealed(2))).await.unwrap_err();
     assert!(matches!(refused, PortError::Permanent(_)), "{refused}");
     (one.paused, one.name, one.policy.buffer) = (true, "Otra".into(), crate::fixtures::whole(2));
@@ -55,7 +55,7 @@ pub async fn connections_are_kept_with_their_credentials_and_an_account_is_conne
     assert_eq!(channels.connection(thief.tenant, one.id).await.unwrap(), None);
     // Without credentials there is no first time.
     let new = connection(one.tenant, "b");
-    assert!(channels.claim(new.tenant, new.id.0).await.unwrap());
+    assert!(channels.claim_one(new.tenant, new.id.0).await.unwrap());
     assert!(channels.save(&new, None).await.is_err());
     channels.remove(one.tenant, one.id).await.unwrap();
     assert!(channels.connections().await.unwrap().is_empty());
@@ -78,8 +78,8 @@ pub async fn credentials_are_changed_by_whoever_got_them_for_those_at_rest(chann
     assert_eq!(channels.connections().await.unwrap(), [(one.clone(), sealed(2))]);
     let lost = channels.hold(&[(one.tenant, one.id.0)]).await.unwrap();
     assert!(lost.is_empty());
-    channels.release(one.tenant, one.id.0).await.unwrap();
-    assert!(channels.claim(one.tenant, one.id.0).await.unwrap());
+    channels.release(&[(one.tenant, one.id.0)]).await.unwrap();
+    assert!(channels.claim_one(one.tenant, one.id.0).await.unwrap());
 }
 
 pub async fn what_is_confirmed_is_kept_and_ends_the_failures_about_it(channels: &dyn ChannelStore) {

@@ -34,7 +34,7 @@ pub fn message(tenant: TenantId, news: News, id: &str) -> Message {
 
 /// Added, by whoever sends to it.
 pub async fn subscribe(store: &dyn HookStore, hook: &Hook) {
-    assert!(store.claim(hook.tenant, hook.id.0).await.unwrap());
+    assert!(store.claim_one(hook.tenant, hook.id.0).await.unwrap());
     store.save_hook(hook, Some(&sealed())).await.unwrap();
 }
 

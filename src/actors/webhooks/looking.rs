@@ -2,19 +2,13 @@
 //! connections to marketplaces.
 
 use super::{Known, WebhookSender, seal, unseal};
+use crate::actors::reading::Reading;
 use crate::domain::hook::{Hook, News, Signing};
 use crate::domain::ids::{HookId, TenantId};
 use crate::ports::PortError;
 use crate::ports::channel::Sealed;
-use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
-
-/// What other nodes may have changed is read again so often, at the latest.
-const READ_AGAIN: Duration = Duration::from_secs(10);
-
-/// Somebody who asks for what is not known makes it be read again, but not more often than this.
-const OLD: Duration = Duration::from_secs(1);
 
 impl WebhookSender {
     /// Goes on with what is sent to from here, and sees what has changed. What fails is done by the next look.
@@ -22,8 +16,7 @@ impl WebhookSender {
         let done = async {
             if self.ports.store.is_shared() {
                 self.hold().await?;
-                let moved = self.here != (self.ports.here)();
-                if moved || self.is_older_than(READ_AGAIN) || self.is_unfinished() {
+                if self.reading.is_due(&(self.ports.here)()) || self.is_unfinished() {
                     self.read().await?;
                 }
             }
@@ -36,9 +29,9 @@ impl WebhookSender {
 
     /// Every receiver, from rest. What is sent to from here is known better here.
     pub(super) async fn read(&mut self) -> Result<(), PortError> {
-        let here = (self.ports.here)();
+        let (here, begun) = ((self.ports.here)(), Instant::now());
         let found = self.ports.store.hooks().await?;
-        (self.here, self.read_at) = (here, Some(Instant::now()));
+        self.reading = Reading::done(begun, here);
         let mut before = std::mem::take(&mut self.hooks);
         for (hook, sealed) in found {
             if (hook.tenant, hook.id) == Hook::OPERATOR {
@@ -64,11 +57,7 @@ impl WebhookSender {
     }
 
     pub(super) async fn read_if_old(&mut self) -> Result<(), PortError> {
-        if self.ports.store.is_shared() && self.is_older_than(OLD) { self.read().await } else { Ok(()) }
-    }
-
-    fn is_older_than(&self, age: Duration) -> bool {
-        self.read_at.is_none_or(|read_at| read_at.elapsed() >= age)
+        if self.ports.store.is_shared() && self.reading.is_old() { self.read().await } else { Ok(()) }
     }
 
     /// Whether anything is to be begun: then it is begun as it is at rest now.
@@ -95,32 +84,33 @@ impl WebhookSender {
     /// Lets go what is another's, takes what is its own.
     pub(super) async fn divide(&mut self) -> Result<(), PortError> {
         self.see_to_operator().await?;
-        let mut changing = Vec::new();
+        let (mut leaving, mut arriving) = (Vec::new(), Vec::new());
         for known in self.hooks.values() {
             if known.held != self.ports.is_here(known.hook.tenant) {
-                changing.push((known.hook.tenant, known.hook.id, known.held));
+                let list = if known.held { &mut leaving } else { &mut arriving };
+                list.push((known.hook.tenant, known.hook.id.0));
             }
         }
-        let mut claimed = Vec::new();
-        for (tenant, id, held) in changing {
-            if held {
-                self.release(tenant, id).await?;
-            } else if self.ports.store.claim(tenant, id.0).await? {
-                claimed.push(id);
-            }
+        if !leaving.is_empty() {
+            // What was under way ends by itself: it is refused what it wants to keep.
+            leaving.iter().for_each(|(tenant, id)| self.let_go(*tenant, HookId(*id)));
+            self.ports.store.release(&leaving).await?;
         }
+        if arriving.is_empty() {
+            return Ok(());
+        }
+        let claimed = self.ports.store.claim(&arriving).await?;
         if !claimed.is_empty() && self.ports.store.is_shared() {
             // Whoever had it may have paused it, or given it another secret, until the claim was here.
             self.read().await?;
         }
         for id in claimed {
-            self.begin(id).await?;
+            self.begin(HookId(id)).await?;
         }
         Ok(())
     }
 
-    /// What was under way ends by itself: it is refused what it wants to keep.
-    async fn release(&mut self, tenant: TenantId, id: HookId) -> Result<(), PortError> {
+    fn let_go(&mut self, tenant: TenantId, id: HookId) {
         if (tenant, id) == Hook::OPERATOR {
             // It is seen to again when it comes back.
             self.hooks.remove(&id);
@@ -128,7 +118,6 @@ impl WebhookSender {
         } else if let Some(known) = self.hooks.get_mut(&id) {
             known.held = false;
         }
-        self.ports.store.release(tenant, id.0).await
     }
 
     /// The claim is here: what was sealed with an older key is sealed anew.
@@ -151,7 +140,7 @@ impl WebhookSender {
         }
         match self.settings.operator.clone() {
             Some((url, secret)) => {
-                if !self.ports.store.claim(tenant, id.0).await? {
+                if !self.ports.store.claim_one(tenant, id.0).await? {
                     return Ok(());
                 }
                 let hook = Hook {

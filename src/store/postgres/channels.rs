@@ -47,7 +47,7 @@ pub struct Channels {
     /// This process, among those that share the database.
     me: Uuid,
     /// The generation of each claim that it has.
-    claims: Arc<Mutex<HashMap<Uuid, i64>>>,
+    claims: Arc<Mutex<HashMap<Uuid, claims::Claim>>>,
 }
 
 impl Channels {

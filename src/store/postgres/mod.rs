@@ -27,6 +27,7 @@ pub const MIGRATIONS: &Steps = &[
     (2, "voids", include_str!("../../../migrations/postgres/0002_voids.sql")),
     (3, "erp", include_str!("../../../migrations/postgres/0003_erp.sql")),
     (4, "channels", include_str!("../../../migrations/postgres/0004_channels.sql")),
+    (5, "leases", include_str!("../../../migrations/postgres/0005_leases.sql")),
 ];
 
 /// How to reach the database.

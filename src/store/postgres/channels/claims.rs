@@ -4,13 +4,12 @@
 //! it lasts as long as that may take, so that whoever waits for it finds either the fresh ones at rest or nobody who
 //! still asks.
 
-use super::{BEGIN, COLUMNS, Channels, commit, read_connection, run};
+use super::{COLUMNS, Channels, commit, read_connection, run};
 use crate::domain::channel::Connection;
 use crate::domain::ids::{ConnectionId, TenantId};
 use crate::ports::PortError;
 use crate::ports::channel::{Sealed, Stored};
 use crate::ports::leases::Leases;
-use crate::store::postgres::connect::enter;
 use crate::store::postgres::error::port_error;
 use sqlx::{Postgres, Transaction};
 use std::collections::{HashMap, HashSet};
@@ -27,23 +26,24 @@ impl Leases for Channels {
         true
     }
 
-    fn claim(&self, tenant: TenantId, id: Uuid) -> Stored<'_, bool> {
+    fn claim<'a>(&'a self, wanted: &'a [(TenantId, Uuid)]) -> Stored<'a, Vec<Uuid>> {
         self.within(async move {
-            let sql = "INSERT INTO leases (tenant_id, id, holder, generation, until)
-                       VALUES ($1, $2, $3, 1, micros_now() + $4)
-                       ON CONFLICT (tenant_id, id) DO UPDATE SET holder = excluded.holder,
-                           generation = leases.generation + 1, until = excluded.until
-                       WHERE leases.until < micros_now() OR leases.holder = excluded.holder
-                       RETURNING generation";
-            let query = sqlx::query_scalar(sql).bind(tenant.0).bind(id).bind(self.me).bind(LEASE);
-            let mut transaction = self.begin(tenant).await?;
-            let generation: Option<i64> =
-                query.fetch_optional(&mut *transaction).await.map_err(port_error)?;
-            commit(transaction).await?;
-            if let Some(generation) = generation {
-                self.claims().insert(id, generation);
+            if wanted.is_empty() {
+                return Ok(Vec::new());
             }
-            Ok(generation.is_some())
+            let Columns { tenants, ids } = Columns::of(wanted.iter().copied());
+            let query = sqlx::query_as("SELECT taken, since FROM claim_leases($1, $2, $3, $4)")
+                .bind(self.me)
+                .bind(tenants)
+                .bind(ids)
+                .bind(LEASE);
+            let taken: Vec<(Uuid, i64)> = query.fetch_all(&self.pool).await.map_err(port_error)?;
+            let generations: HashMap<Uuid, i64> = taken.into_iter().collect();
+            let claimed = wanted.iter().filter_map(|(tenant, id)| {
+                Some((*id, Claim { tenant: *tenant, generation: *generations.get(id)? }))
+            });
+            self.claims().extend(claimed);
+            Ok(generations.into_keys().collect())
         })
     }
 
@@ -52,35 +52,68 @@ impl Leases for Channels {
             if held.is_empty() {
                 return Ok(Vec::new());
             }
-            let generation = |id: &Uuid| self.claims().get(id).copied().unwrap_or_default();
+            let Columns { tenants, ids } = Columns::of(held.iter().copied());
             let query = sqlx::query_scalar("SELECT hold_leases($1, $2, $3, $4, $5)")
                 .bind(self.me)
-                .bind(held.iter().map(|(tenant, _)| tenant.0).collect::<Vec<_>>())
-                .bind(held.iter().map(|(_, id)| *id).collect::<Vec<_>>())
-                .bind(held.iter().map(|(_, id)| generation(id)).collect::<Vec<_>>())
+                .bind(tenants)
+                .bind(&ids)
+                .bind(self.generations(&ids))
                 .bind(LEASE);
             let still: Vec<Uuid> = query.fetch_all(&self.pool).await.map_err(port_error)?;
             let still: HashSet<Uuid> = still.into_iter().collect();
-            Ok(held.iter().map(|(_, id)| *id).filter(|id| !still.contains(id)).collect())
+            Ok(ids.into_iter().filter(|id| !still.contains(id)).collect())
         })
     }
 
-    fn release(&self, tenant: TenantId, id: Uuid) -> Stored<'_, ()> {
+    fn release<'a>(&'a self, held: &'a [(TenantId, Uuid)]) -> Stored<'a, ()> {
         self.within(async move {
-            let Some(generation) = self.claims().remove(&id) else { return Ok(()) };
-            let sql = "UPDATE leases SET until = 0
-                       WHERE tenant_id = $1 AND id = $2 AND holder = $3 AND generation = $4";
-            let query = sqlx::query(sql).bind(tenant.0).bind(id).bind(self.me).bind(generation);
-            let mut transaction = self.begin(tenant).await?;
-            run(&mut transaction, query).await?;
-            commit(transaction).await
+            let Columns { tenants, ids } = Columns::of(held.iter().copied());
+            let generations = self.generations(&ids);
+            self.claims().retain(|id, _| !ids.contains(id));
+            if ids.is_empty() {
+                return Ok(());
+            }
+            let query = sqlx::query("SELECT release_leases($1, $2, $3, $4)")
+                .bind(self.me)
+                .bind(tenants)
+                .bind(ids)
+                .bind(generations);
+            query.execute(&self.pool).await.map(drop).map_err(port_error)
         })
     }
 }
 
+/// A claim that this process was given, and which one it was.
+pub(super) struct Claim {
+    tenant: TenantId,
+    generation: i64,
+}
+
+/// What a function takes for many: in the same order wherever many are taken, so that two processes never wait for each
+/// other.
+struct Columns {
+    tenants: Vec<Uuid>,
+    ids: Vec<Uuid>,
+}
+
+impl Columns {
+    fn of(many: impl Iterator<Item = (TenantId, Uuid)>) -> Self {
+        let mut many: Vec<_> = many.collect();
+        many.sort_unstable();
+        let (tenants, ids) = many.into_iter().map(|(tenant, id)| (tenant.0, id)).unzip();
+        Self { tenants, ids }
+    }
+}
+
 impl Channels {
-    fn claims(&self) -> MutexGuard<'_, HashMap<Uuid, i64>> {
+    fn claims(&self) -> MutexGuard<'_, HashMap<Uuid, Claim>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which claims they were; none that there could be where there is none.
+    fn generations(&self, ids: &[Uuid]) -> Vec<i64> {
+        let claims = self.claims();
+        ids.iter().map(|id| claims.get(id).map_or(0, |claim| claim.generation)).collect()
     }
 
     /// A transaction that sees one tenant, of whoever has the claim: nobody else gets it before this has ended, and it
@@ -99,7 +132,7 @@ impl Channels {
         id: Uuid,
         lasting: i64,
     ) -> Result<Transaction<'static, Postgres>, PortError> {
-        let generation = self.claims().get(&id).copied().unwrap_or_default();
+        let generation = self.generations(&[id])[0];
         let sql = "UPDATE leases SET until = greatest(until, micros_now() + $5)
                    WHERE tenant_id = $1 AND id = $2 AND holder = $3 AND generation = $4";
         let mut transaction = self.begin(tenant).await?;
@@ -186,24 +219,8 @@ impl Channels {
 
     /// Lets go what this process has: nobody has to wait until its claims are over.
     pub async fn release_all(&self) -> Result<(), PortError> {
-        let ids: Vec<Uuid> = self.claims().drain().map(|(id, _)| id).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let releasing = async {
-            let sql = "SELECT DISTINCT tenant_id FROM all_connections() WHERE id = ANY($1)
-                       UNION SELECT tenant_id FROM all_hooks() WHERE id = ANY($1)";
-            let tenants = sqlx::query_scalar(sql).bind(&ids).fetch_all(&self.pool).await;
-            let tenants: Vec<Uuid> = tenants.map_err(port_error)?;
-            let mut transaction = self.pool.begin_with(BEGIN).await.map_err(port_error)?;
-            for tenant in tenants {
-                enter(&mut transaction, TenantId(tenant)).await?;
-                let sql = "UPDATE leases SET until = 0 WHERE tenant_id = $1 AND holder = $2";
-                run(&mut transaction, sqlx::query(sql).bind(tenant).bind(self.me)).await?;
-            }
-            commit(transaction).await
-        };
-        self.within(releasing).await
+        let held: Vec<_> = self.claims().iter().map(|(id, claim)| (claim.tenant, *id)).collect();
+        self.release(&held).await
     }
 }
 

@@ -11,6 +11,7 @@ use crate::ports::leases::Leases as _;
 use crate::store::channels_contract::{connect, connection, sealed};
 use crate::store::hooks_contract::{hook, message, subscribe};
 use crate::store::{channels_contract, hooks_contract};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// Calls each function of a contract on empty tables of its own.
@@ -58,16 +59,16 @@ async fn what_is_claimed_is_one_process_s_and_a_later_one_shuts_the_earlier_out(
     let (tenant, id) = (one.tenant, one.id);
     assert!(first.save(&one, Some(&sealed(1))).await.is_err(), "nobody looks after it");
     connect(&first, &one, &sealed(1)).await;
-    assert!(!second.claim(tenant, id.0).await.unwrap());
+    assert!(!second.claim_one(tenant, id.0).await.unwrap());
     let mapping = [Mapping { unit: UnitId(Uuid::now_v7()), item: "i".into(), shown: None }];
     assert!(second.map(tenant, id, &mapping).await.unwrap_err().is_transient());
     first.map(tenant, id, &mapping).await.unwrap();
     // It was paused for longer than its claim lasts, but nobody wanted it.
     expire(&home, id.0).await;
     first.shown(tenant, id, &[(mapping[0].unit, Some(3))], Timestamp::from_micros(1)).await.unwrap();
-    assert!(!second.claim(tenant, id.0).await.unwrap(), "writing is holding");
+    assert!(!second.claim_one(tenant, id.0).await.unwrap(), "writing is holding");
     expire(&home, id.0).await;
-    assert!(second.claim(tenant, id.0).await.unwrap());
+    assert!(second.claim_one(tenant, id.0).await.unwrap());
     // The first goes on: nothing of it is taken, and it is told.
     for refused in [
         first.map(tenant, id, &mapping).await,
@@ -81,14 +82,42 @@ async fn what_is_claimed_is_one_process_s_and_a_later_one_shuts_the_earlier_out(
         assert!(refused.unwrap_err().is_transient());
     }
     assert_eq!(first.hold(&[(tenant, id.0)]).await.unwrap(), [id.0]);
-    assert!(!first.claim(tenant, id.0).await.unwrap());
+    assert!(!first.claim_one(tenant, id.0).await.unwrap());
     assert_eq!(second.mappings(tenant, id).await.unwrap()[0].shown, Some(3));
     // Another's claim is not let go, its own is.
-    first.release(tenant, id.0).await.unwrap();
-    assert!(!first.claim(tenant, id.0).await.unwrap());
+    first.release(&[(tenant, id.0)]).await.unwrap();
+    assert!(!first.claim_one(tenant, id.0).await.unwrap());
     assert!(second.hold(&[(tenant, id.0)]).await.unwrap().is_empty());
     second.release_all().await.unwrap();
-    assert!(first.claim(tenant, id.0).await.unwrap(), "whoever ends in order keeps nobody waiting");
+    assert!(first.claim_one(tenant, id.0).await.unwrap(), "whoever ends in order keeps nobody waiting");
+}
+
+/// When a node dies, whoever goes on takes everything at once.
+#[tokio::test]
+async fn many_are_claimed_and_let_go_at_once_each_in_the_name_of_its_tenant() {
+    let cluster = Cluster::start().await;
+    let home = cluster.home().await;
+    let (first, second) = (home.ledger.channels(), home.ledger.channels());
+    let all: Vec<_> = (0..300).map(|_| (TenantId(Uuid::now_v7()), Uuid::now_v7())).collect();
+    let (some, others) = all.split_at(100);
+    let ids = |of: &[(TenantId, Uuid)]| of.iter().map(|(_, id)| *id).collect::<HashSet<_>>();
+    assert!(first.claim(&[]).await.unwrap().is_empty());
+    let claimed = first.claim(some).await.unwrap();
+    assert_eq!(claimed.into_iter().collect::<HashSet<_>>(), ids(some));
+    let (one, other) = tokio::join!(first.claim(&all), second.claim(&all));
+    let (one, other): (HashSet<_>, HashSet<_>) =
+        (one.unwrap().into_iter().collect(), other.unwrap().into_iter().collect());
+    assert!(one.is_disjoint(&other) && one.is_superset(&ids(some)));
+    assert_eq!(one.union(&other).copied().collect::<HashSet<_>>(), ids(&all));
+    let lost: HashSet<_> = first.hold(&all).await.unwrap().into_iter().collect();
+    assert_eq!(lost, other);
+    // Only one's own are let go.
+    first.release(others).await.unwrap();
+    second.release(some).await.unwrap();
+    let free: HashSet<_> = second.claim(&all).await.unwrap().into_iter().collect();
+    assert_eq!(free, ids(others));
+    first.release_all().await.unwrap();
+    assert_eq!(second.claim(some).await.unwrap().len(), some.len());
 }
 
 /// A refresh token is good for one use.
@@ -109,7 +138,7 @@ async fn nobody_takes_a_connection_while_its_credentials_are_renewed_and_what_wa
     assert!(left().await > 20, "holding on does not shorten it");
     // It was paused for longer than that, and what it asked for arrived all the same.
     expire(&home, id.0).await;
-    assert!(second.claim(tenant, id.0).await.unwrap());
+    assert!(second.claim_one(tenant, id.0).await.unwrap());
     assert!(first.renewed(tenant, id, &sealed(1), &sealed(2)).await.unwrap());
     assert_eq!(
         second.renewing(tenant, id, &sealed(1), Duration::from_secs(30)).await.unwrap(),
@@ -137,7 +166,7 @@ async fn a_webhook_is_sent_to_by_one_process() {
     assert!(second.next(tenant, receiver.id).await.is_err());
     let waiting = first.next(tenant, receiver.id).await.unwrap().unwrap();
     expire(&home, receiver.id.0).await;
-    assert!(second.claim(tenant, receiver.id.0).await.unwrap());
+    assert!(second.claim_one(tenant, receiver.id.0).await.unwrap());
     let attempt = Attempt {
         position: waiting.position,
         fate: Fate::Delivered,

@@ -15,15 +15,15 @@ impl Leases for Channels {
         false
     }
 
-    fn claim(&self, _tenant: TenantId, _id: Uuid) -> Stored<'_, bool> {
-        async { Ok(true) }.boxed()
+    fn claim<'a>(&'a self, wanted: &'a [(TenantId, Uuid)]) -> Stored<'a, Vec<Uuid>> {
+        async { Ok(wanted.iter().map(|(_, id)| *id).collect()) }.boxed()
     }
 
     fn hold<'a>(&'a self, _held: &'a [(TenantId, Uuid)]) -> Stored<'a, Vec<Uuid>> {
         async { Ok(Vec::new()) }.boxed()
     }
 
-    fn release(&self, _tenant: TenantId, _id: Uuid) -> Stored<'_, ()> {
+    fn release<'a>(&'a self, _held: &'a [(TenantId, Uuid)]) -> Stored<'a, ()> {
         async { Ok(()) }.boxed()
     }
 }
