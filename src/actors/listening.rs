@@ -297,3 +297,7 @@ impl<K: Copy + PartialEq + 'static> Ears<K> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "listening_tests.rs"]
+mod tests;

@@ -145,7 +145,13 @@ impl Feed {
         let Some(at) = self.partitions.get_mut(partition) else { return Ok(()) };
         let history = History::of(&properties);
         match message::read(&properties, &body) {
-            Content::Event(event) => self.ready.push_back(Ready { partition, tag, event }),
+            Content::Event(event) => {
+                // What comes back from a retry waited elsewhere.
+                if history.failures == 0 && !at.moved.contains(&event.id) {
+                    self.shared.waiting[self.shard].fetch_sub(1, Ordering::Relaxed);
+                }
+                self.ready.push_back(Ready { partition, tag, event });
+            }
             Content::Barrier { reply_to, correlation } => {
                 at.wait(tag, reply_to, correlation);
                 self.read.push_back((partition, tag));
@@ -161,7 +167,13 @@ impl Feed {
             }
         }
         at.held.insert(tag, history);
+        self.count_held();
         Ok(())
+    }
+
+    fn count_held(&self) {
+        let held: usize = self.partitions.iter().map(|partition| partition.held.len()).sum();
+        self.shared.unsettled[self.shard].store(held as u64, Ordering::Relaxed);
     }
 
     /// Everything that needs the broker before events can be handed out. Dropped in the middle it is done again.
@@ -303,8 +315,7 @@ impl Feed {
 
     async fn acknowledge(&mut self, partition: usize, tags: &[u64]) -> Result<(), PortError> {
         self.partitions[partition].acknowledge(tags).await?;
-        let held: usize = self.partitions.iter().map(|partition| partition.held.len()).sum();
-        self.shared.unsettled[self.shard].store(held as u64, Ordering::Relaxed);
+        self.count_held();
         Ok(())
     }
 
@@ -317,7 +328,12 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.shared.unsettled[self.shard].store(0, Ordering::Relaxed);
+        let in_hand = self.shared.unsettled[self.shard].swap(0, Ordering::Relaxed);
+        if *self.shared.writing[self.shard].borrow() != 0 {
+            // They go back to where they waited.
+            self.shared.waiting[self.shard]
+                .fetch_add(i64::try_from(in_hand).unwrap_or(i64::MAX), Ordering::Relaxed);
+        }
     }
 }
 

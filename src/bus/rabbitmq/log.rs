@@ -44,8 +44,11 @@ impl Log {
     pub async fn open(shared: Arc<Shared>, shard: usize) -> Result<Self, PortError> {
         let link = Link::open(&shared, shard).await?;
         let number = shared.logs.fetch_add(1, Ordering::Relaxed) + 1;
-        shared.writing[shard].send_replace(number);
-        Ok(Self { number, shared, shard, link: Some(link), next_look: Instant::now() })
+        let mut log = Self { number, shared, shard, link: Some(link), next_look: Instant::now() };
+        // What waits is known before anything is added to it, or taken off it.
+        log.look().await?;
+        log.shared.writing[shard].send_replace(number);
+        Ok(log)
     }
 
     async fn append_batch(&mut self, batch: &[Arc<Event>]) -> Result<(), AppendError> {
@@ -61,6 +64,7 @@ impl Log {
         };
         match publish(&link.channel, messages, self.shared.settings.confirm_timeout).await {
             Ok(()) => {
+                self.shared.waiting[self.shard].fetch_add(signed(batch.len()), Ordering::Relaxed);
                 self.link = Some(link);
                 Ok(())
             }
@@ -96,7 +100,7 @@ impl Log {
         let waiting = timeout(confirm_timeout, waiting).await;
         let waiting = waiting.map_err(|_| PortError::Transient("RabbitMQ does not answer".into()))??;
         match waiting {
-            Some(waiting) => self.shared.waiting[self.shard].store(waiting, Ordering::Relaxed),
+            Some(waiting) => self.shared.waiting[self.shard].store(signed(waiting), Ordering::Relaxed),
             None => {
                 tracing::error!(
                     "a queue of the ledger is gone from RabbitMQ, with what was in it; declaring it again"
@@ -107,6 +111,10 @@ impl Log {
         self.link = Some(link);
         Ok(())
     }
+}
+
+fn signed<N: TryInto<i64>>(count: N) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
 }
 
 impl Link {
@@ -154,8 +162,10 @@ async fn lock_out_others(connection: &Connection, shared: &Shared, shard: usize)
 impl Drop for Log {
     fn drop(&mut self) {
         let number = self.number;
-        self.shared.writing[self.shard].send_if_modified(|log| *log == number && std::mem::take(log) != 0);
-        self.shared.waiting[self.shard].store(0, Ordering::Relaxed);
+        let writing = &self.shared.writing[self.shard];
+        if writing.send_if_modified(|log| *log == number && std::mem::take(log) != 0) {
+            self.shared.waiting[self.shard].store(0, Ordering::Relaxed);
+        }
     }
 }
 

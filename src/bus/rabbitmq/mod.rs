@@ -28,7 +28,7 @@ use futures_util::FutureExt;
 use group::Group;
 use names::Names;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -107,8 +107,9 @@ struct Shared {
     logs: AtomicU64,
     /// Since when another number of shards stands at the broker, with no node behind it.
     counted_otherwise: Mutex<Option<Instant>>,
-    /// Messages that wait in each shard's partitions, as of the last look of this process's log of the shard.
-    waiting: Vec<AtomicU64>,
+    /// Messages that wait in each shard's partitions, while this process writes it: as of the last look of its log, with
+    /// what was published and what came since. What comes before its confirm is taken off before it is added.
+    waiting: Vec<AtomicI64>,
     /// Messages that this process's feed of each shard has and that are not settled.
     unsettled: Vec<AtomicU64>,
 }
@@ -128,7 +129,6 @@ impl RabbitBus {
     /// Connects to nothing yet.
     pub fn new(settings: RabbitSettings, clock: SharedClock) -> Self {
         let shards = settings.shards;
-        let zeros = || (0..shards).map(|_| AtomicU64::new(0)).collect();
         let names = Names::new(&settings.prefix, settings.partitions, settings.retries.0.len());
         let shared = Shared {
             settings,
@@ -137,8 +137,8 @@ impl RabbitBus {
             writing: (0..shards).map(|_| watch::Sender::new(0)).collect(),
             logs: AtomicU64::new(0),
             counted_otherwise: Mutex::default(),
-            waiting: zeros(),
-            unsettled: zeros(),
+            waiting: (0..shards).map(|_| AtomicI64::new(0)).collect(),
+            unsettled: (0..shards).map(|_| AtomicU64::new(0)).collect(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -194,11 +194,12 @@ impl RabbitBus {
         })
     }
 
-    /// How many events the ledger group is behind, about, of the shards that this process has: what waited at the broker
-    /// at the last upkeep of their writers, and what their feeds have in hand.
+    /// How many events the ledger group is behind, about, of the shards that this process has: what waits at the broker,
+    /// and what their feeds have in hand. It is not 0 while something that was published is in neither.
     pub fn backlog(&self) -> u64 {
-        let counts = self.shared.waiting.iter().chain(&self.shared.unsettled);
-        counts.map(|count| count.load(Ordering::Relaxed)).sum()
+        let waiting = |count: &AtomicI64| count.load(Ordering::Relaxed).max(0).unsigned_abs();
+        let unsettled = self.shared.unsettled.iter().map(|count| count.load(Ordering::Relaxed));
+        self.shared.waiting.iter().map(waiting).chain(unsettled).sum()
     }
 
     /// The dead letters of the ledger group, oldest first; they stay where they are. One reader at a time: a second

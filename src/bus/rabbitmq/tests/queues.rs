@@ -131,23 +131,28 @@ async fn the_backlog_is_what_waits_and_what_is_in_hand() {
     let bus = bus(settings(server.url(), ""));
     let (mut log, mut shop) = (log(&bus).await, Shop::new(1));
     log.append(&sales(&mut shop, 40)).await.unwrap();
-    let becomes = async |log: &mut Box<dyn EventLog>, expected| {
-        let looking = async {
-            while bus.backlog() != expected {
-                log.maintain().await.unwrap();
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(LONG, looking)
-            .await
-            .unwrap_or_else(|_| panic!("{}, not {expected}", bus.backlog()));
-    };
-    becomes(&mut log, 40).await;
-    let mut feed = feed(&bus).await;
-    let held = contract::hold(&mut feed, 40).await;
-    becomes(&mut log, 40).await;
-    feed.done(&held[..30]).await.unwrap();
-    becomes(&mut log, 10).await;
-    feed.done(&held[30..]).await.unwrap();
-    becomes(&mut log, 0).await;
+    assert_eq!(bus.backlog(), 40);
+    let mut first = feed(&bus).await;
+    assert_eq!(contract::hold(&mut first, 40).await.len(), 40);
+    assert_eq!(bus.backlog(), 40);
+    // Nothing of it was settled, so it waits again.
+    drop(first);
+    assert_eq!(bus.backlog(), 40);
+    let mut second = feed(&bus).await;
+    let held = contract::hold(&mut second, 40).await;
+    second.done(&held[..30]).await.unwrap();
+    assert_eq!(bus.backlog(), 10);
+    // A retry is no news.
+    second.reject(&held[30], "no").await.unwrap();
+    second.done(&held[31..]).await.unwrap();
+    log.append(&sales(&mut shop, 1)).await.unwrap();
+    contract::take(&mut second, 2).await;
+    assert_eq!(bus.backlog(), 0);
+    // Whoever writes next knows at once what waits.
+    drop(second);
+    log.append(&sales(&mut shop, 5)).await.unwrap();
+    drop(log);
+    assert_eq!(bus.backlog(), 0, "it is another's business");
+    let _log = super::log(&bus).await;
+    assert_eq!(bus.backlog(), 5);
 }
