@@ -4,7 +4,7 @@ use super::{PATIENCE, await_start, free_port};
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -57,10 +57,14 @@ impl RabbitMq {
 
     /// Runs `rabbitmqctl`; what it prints comes back.
     pub fn ctl(&self, args: &[&str]) -> String {
-        let program = script("rabbitmqctl");
-        let ran = command(program, &self.dir, self.port, self.ports).args(args).output().unwrap();
+        let ran = self.try_ctl(args);
         assert!(ran.status.success(), "{args:?}: {ran:?}");
         String::from_utf8(ran.stdout).unwrap()
+    }
+
+    fn try_ctl(&self, args: &[&str]) -> Output {
+        let program = script("rabbitmqctl");
+        command(program, &self.dir, self.port, self.ports).args(args).output().unwrap()
     }
 
     /// The queues of the default virtual host.
@@ -112,6 +116,22 @@ impl RabbitMq {
 
 impl Drop for RabbitMq {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let queues: &[&str] = &["name", "messages_ready", "messages_unacknowledged", "consumers"];
+            let connections: &[&str] = &["pid", "name", "state"];
+            for (what, columns) in [
+                ("list_queues", queues),
+                ("list_consumers", &["queue_name", "channel_pid", "active", "activity_status"]),
+                ("list_connections", connections),
+            ] {
+                let ran = self.try_ctl(&[&["--quiet", what], columns].concat());
+                eprintln!(
+                    "---- {what} of the broker at {}:\n{}",
+                    self.port,
+                    String::from_utf8_lossy(&ran.stdout)
+                );
+            }
+        }
         signal("KILL", self.broker.id());
         drop(self.broker.wait());
     }

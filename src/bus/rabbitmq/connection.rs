@@ -73,6 +73,17 @@ pub async fn connect(settings: &RabbitSettings, role: &str) -> Result<Connection
     }
 }
 
+/// What the broker is asked within a limit: it lets whoever consumes a quorum queue without a leader wait for as long as
+/// that takes, and whoever is left waiting would keep others from the queue.
+pub async fn in_time<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T, PortError>>,
+) -> Result<T, PortError> {
+    let slow = || PortError::Transient(format!("RabbitMQ does not answer for {what} within {limit:?}"));
+    timeout(limit, work).await.map_err(|_| slow())?
+}
+
 /// What the driver says, for a port. Everything passes: the next connection is another one.
 pub fn transient(error: lapin::Error) -> PortError {
     PortError::Transient(format!("RabbitMQ: {error}"))

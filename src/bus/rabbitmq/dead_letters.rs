@@ -7,7 +7,7 @@
 //! published itself, and gives all back by closing the channel. With `basic.get` two readers at once would each see a
 //! part, and neither could know.
 
-use super::connection::{Outgoing, confirming, connect, publish, transient};
+use super::connection::{Outgoing, confirming, connect, in_time, publish, transient};
 use super::message::{self, Content, History};
 use super::{RabbitBus, Shared, topology};
 use crate::domain::dead_letter::{DeadLetter as Letter, Matter};
@@ -60,21 +60,9 @@ async fn visit(
     shared: &Shared,
     ids: &[String],
 ) -> Result<(Vec<DeadLetter>, usize), PortError> {
-    let reader = Uuid::now_v7();
-    let publisher = confirming(connection).await?;
-    let channel = connection.create_channel().await.map_err(transient)?;
-    let queue = &shared.names.dead_letters;
-    let options = BasicConsumeOptions::default();
-    let consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default());
-    let mut consumer = consumer.await.map_err(transient)?;
-    let mark = Outgoing {
-        exchange: String::new(),
-        key: queue.clone(),
-        mandatory: true,
-        body: Vec::new(),
-        properties: message::end(reader, shared.clock.now()),
-    };
-    publish(&publisher, vec![mark], shared.settings.confirm_timeout).await?;
+    let (reader, limit) = (Uuid::now_v7(), shared.settings.confirm_timeout);
+    let (publisher, channel, mut consumer) =
+        in_time(limit, "the dead letters", begin(connection, shared, reader)).await?;
     let work = async {
         let letters = read_to_mark(&mut consumer, &channel, reader, shared).await?;
         let given_back = give_back(&letters, ids, (&publisher, &channel), shared).await?;
@@ -84,11 +72,35 @@ async fn visit(
     let done = timeout(shared.settings.catch_up_timeout, work).await;
     // With the consumer still there: cancelled first, it would leave the queue to the next reader while it still has
     // the messages.
-    let closed = channel.close(REPLY_SUCCESS, "OK".into()).await;
+    let close = async { channel.close(REPLY_SUCCESS, "OK".into()).await.map_err(transient) };
+    let closed = in_time(limit, "the dead letters", close).await;
     let busy = || PortError::Transient("the dead letters are being read by somebody else; try again".into());
     let done = done.map_err(|_| busy())??;
-    closed.map_err(transient)?;
+    closed?;
     Ok(done)
+}
+
+/// Stands in line for the queue, with a mark behind what is in it.
+async fn begin(
+    connection: &Connection,
+    shared: &Shared,
+    reader: Uuid,
+) -> Result<(Channel, Channel, Consumer), PortError> {
+    let publisher = confirming(connection).await?;
+    let channel = connection.create_channel().await.map_err(transient)?;
+    let queue = &shared.names.dead_letters;
+    let options = BasicConsumeOptions::default();
+    let consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default());
+    let consumer = consumer.await.map_err(transient)?;
+    let mark = Outgoing {
+        exchange: String::new(),
+        key: queue.clone(),
+        mandatory: true,
+        body: Vec::new(),
+        properties: message::end(reader, shared.clock.now()),
+    };
+    publish(&publisher, vec![mark], shared.settings.confirm_timeout).await?;
+    Ok((publisher, channel, consumer))
 }
 
 async fn give_back(

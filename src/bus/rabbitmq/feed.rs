@@ -3,7 +3,7 @@
 //! A failed delivery is published again, confirmed, into the queue of its step, and then acknowledged; its later
 //! events follow it there, so that they come back behind it. A crash in between brings it twice, never not at all.
 
-use super::connection::{connect, transient};
+use super::connection::{connect, in_time, transient};
 use super::message::{self, Content, History};
 use super::partition::{Elsewhere, Partition};
 use super::publisher::Publisher;
@@ -22,7 +22,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// A message from a partition, which is known by its place among those of the feed, or the end of its stream.
@@ -75,10 +75,8 @@ impl Feed {
     pub async fn open(shared: Arc<Shared>, shard: usize) -> Result<Self, PortError> {
         let connection = connect(&shared.settings, "ledger").await?;
         topology::declare(&connection, &shared).await?;
-        // A quorum queue without a leader lets a consumer wait for as long as that takes.
-        let (limit, slow) = (shared.settings.confirm_timeout, "RabbitMQ does not let the ledger consume");
-        let begun = timeout(limit, Self::consume(connection, shared, shard)).await;
-        begun.map_err(|_| PortError::Transient(format!("{slow} within {limit:?}")))?
+        let limit = shared.settings.confirm_timeout;
+        in_time(limit, "the ledger", Self::consume(connection, shared, shard)).await
     }
 
     async fn consume(connection: Connection, shared: Arc<Shared>, shard: usize) -> Result<Self, PortError> {

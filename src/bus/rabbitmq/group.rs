@@ -7,7 +7,7 @@
 //!
 //! Nothing is bound where nobody wants to hear, so an installation without marketplaces or webhooks pays nothing.
 
-use super::connection::{connect, transient};
+use super::connection::{connect, in_time, transient};
 use super::message::{self, Content};
 use super::partition::acknowledge;
 use super::{Shared, topology};
@@ -21,7 +21,6 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 type Arrival = Result<lapin::message::Delivery, lapin::Error>;
@@ -79,11 +78,11 @@ impl Group {
         })
     }
 
-    /// Nothing of it takes longer than it may: a queue without a leader would let whoever waits for it wait as long.
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, PortError>>) -> Result<T, PortError> {
-        let (limit, name) = (self.shared.settings.confirm_timeout * 2, self.name);
-        let slow = || PortError::Transient(format!("RabbitMQ does not answer for {name} within {limit:?}"));
-        timeout(limit, work).await.map_err(|_| slow())?
+    fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, PortError>>,
+    ) -> impl Future<Output = Result<T, PortError>> {
+        in_time(self.shared.settings.confirm_timeout * 2, self.name, work)
     }
 }
 

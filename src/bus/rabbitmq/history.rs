@@ -4,7 +4,7 @@
 //! everything before it is settled, retries included. Then the ledger has what was published before, but for the
 //! dead letters.
 
-use super::connection::{Outgoing, confirming, connect, publish, transient};
+use super::connection::{Outgoing, confirming, connect, in_time, publish, transient};
 use super::{RabbitBus, Shared, dead_letters, message, topology};
 use crate::domain::event::Event;
 use crate::ports::PortError;
@@ -61,13 +61,18 @@ async fn wait_for_the_ledger(
     shard: usize,
 ) -> Result<(), PortError> {
     let deadline = Instant::now() + shared.settings.catch_up_timeout;
-    let channel = confirming(connection).await?;
-    let replies = channel.queue_declare("".into(), topology::of_its_own(), FieldTable::default());
-    let replies = replies.await.map_err(transient)?;
-    let replies = replies.name().as_str();
-    let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
-    let consumer = channel.basic_consume(replies.into(), "".into(), options, FieldTable::default());
-    let mut consumer = consumer.await.map_err(transient)?;
+    let begin = async {
+        let channel = confirming(connection).await?;
+        let replies = channel.queue_declare("".into(), topology::of_its_own(), FieldTable::default());
+        let replies = replies.await.map_err(transient)?.name().to_string();
+        let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
+        let none = FieldTable::default();
+        let consumer = channel.basic_consume(replies.as_str().into(), "".into(), options, none);
+        let consumer = consumer.await.map_err(transient)?;
+        Ok((channel, replies, consumer))
+    };
+    let (channel, replies, mut consumer) =
+        in_time(shared.settings.confirm_timeout, "a rebuild", begin).await?;
     let asker = Uuid::now_v7();
     let ids = shared.partitions_of(shard).map(|partition| (format!("{asker}.{partition}"), partition));
     let mut open: BTreeMap<String, usize> = ids.collect();
@@ -80,7 +85,7 @@ async fn wait_for_the_ledger(
                 shared.settings.catch_up_timeout
             )));
         }
-        ask(&channel, shared, &open, replies, deadline - now).await?;
+        ask(&channel, shared, &open, &replies, deadline - now).await?;
         collect(&mut consumer, &mut open, deadline.min(now + ASK_AGAIN_AFTER)).await?;
     }
     Ok(())

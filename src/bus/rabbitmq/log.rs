@@ -1,6 +1,6 @@
 //! The writing end: a batch is published as one pipeline and is durable when all of it is confirmed.
 
-use super::connection::{Outgoing, Unpublished, confirming, connect, publish, transient};
+use super::connection::{Outgoing, Unpublished, confirming, connect, in_time, publish, transient};
 use super::message::{self, History};
 use super::names::ledger_key;
 use super::topology::{self, RESOURCE_LOCKED, code};
@@ -16,7 +16,7 @@ use lapin::{Channel, Connection};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// Between two looks at the queues.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -97,8 +97,7 @@ impl Log {
         let RabbitSettings { confirm_timeout, .. } = self.shared.settings;
         let partitions = self.shared.partitions_of(self.shard);
         let waiting = topology::waiting(&link.connection, &self.shared, partitions);
-        let waiting = timeout(confirm_timeout, waiting).await;
-        let waiting = waiting.map_err(|_| PortError::Transient("RabbitMQ does not answer".into()))??;
+        let waiting = in_time(confirm_timeout, "what waits for the ledger", waiting).await?;
         match waiting {
             Some(waiting) => self.shared.waiting[self.shard].store(signed(waiting), Ordering::Relaxed),
             None => {
@@ -122,8 +121,11 @@ impl Link {
         let connection = connect(&shared.settings, &format!("journal {shard}")).await?;
         lock_out_others(&connection, shared, shard).await?;
         topology::declare(&connection, shared).await?;
-        topology::check_partitions(&connection, shared).await?;
-        let channel = confirming(&connection).await?;
+        let ready = async {
+            topology::check_partitions(&connection, shared).await?;
+            confirming(&connection).await
+        };
+        let channel = in_time(shared.settings.confirm_timeout, "a shard's writer", ready).await?;
         Ok(Self { connection, channel })
     }
 

@@ -3,7 +3,7 @@
 //! It is at the broker because the claims are: whoever can take a claim can also hear who else wants one, and while
 //! the broker is away neither happens.
 
-use super::connection::{connect, transient};
+use super::connection::{connect, in_time, transient};
 use super::{RabbitBus, Shared, topology};
 use crate::domain::nodes::{Announcement, SILENCE};
 use crate::ports::nodes::Assembly;
@@ -44,6 +44,10 @@ impl RabbitBus {
 
 async fn open(shared: &Shared) -> Result<Square, PortError> {
     let connection = connect(&shared.settings, "nodes").await?;
+    in_time(shared.settings.confirm_timeout * 2, "the nodes", take_place(connection, shared)).await
+}
+
+async fn take_place(connection: Connection, shared: &Shared) -> Result<Square, PortError> {
     let counted = topology::count_shards(&connection, shared).await?;
     let channel = connection.create_channel().await.map_err(transient)?;
     let exchange = format!("{}blend_events.nodes", shared.names.prefix);

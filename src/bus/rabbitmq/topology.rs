@@ -1,6 +1,6 @@
 //! Declaring exchanges and queues. Publisher, consumer and rebuild all do it, so that none depends on who came first.
 
-use super::connection::transient;
+use super::connection::{in_time, transient};
 use super::names::{DEAD_KEY, ledger_key, retry_key};
 use super::{QueueType, Shared};
 use crate::ports::PortError;
@@ -11,7 +11,6 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Channel, Connection, Consumer, ErrorKind, ExchangeKind};
 use std::time::{Duration, Instant};
-use tokio::time::timeout;
 
 /// Reply codes of AMQP 0-9-1, section 1.8 of its reference.
 const NOT_FOUND: u16 = 404;
@@ -32,8 +31,7 @@ enum Made {
 /// Declares everything. An error names the queue or exchange that is not what the settings say.
 pub async fn declare(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
     let limit = shared.settings.confirm_timeout.max(Duration::from_secs(10));
-    let slow = || PortError::Transient("RabbitMQ takes too long to declare the queues".into());
-    timeout(limit, declare_all(connection, shared)).await.map_err(|_| slow())?
+    in_time(limit, "the declaration of its queues", declare_all(connection, shared)).await
 }
 
 async fn declare_all(connection: &Connection, shared: &Shared) -> Result<(), PortError> {

@@ -156,3 +156,26 @@ async fn the_backlog_is_what_waits_and_what_is_in_hand() {
     let _log = super::log(&bus).await;
     assert_eq!(bus.backlog(), 5);
 }
+
+/// It would keep its place in the line for the dead letters, and every shard that is rebuilt has to read them.
+#[tokio::test]
+async fn nobody_waits_without_end_for_a_broker_that_does_not_answer() {
+    let server = RabbitMq::start().await;
+    let bus = bus(settings(server.url(), ""));
+    bus.check().await.unwrap();
+    let (connection, log) = (outsider(&bus).await, log(&bus).await);
+    server.freeze();
+    let limit = bus.shared.settings.confirm_timeout;
+    let refused = tokio::join!(
+        dead_letters::read(&connection, &bus.shared),
+        topology::declare(&connection, &bus.shared),
+        connection::in_time(limit, "a test", topology::check_partitions(&connection, &bus.shared)),
+    );
+    server.thaw();
+    drop(log);
+    let errors = [refused.0.map(drop), refused.1, refused.2].map(|refused| refused.unwrap_err().to_string());
+    for (error, what) in errors.iter().zip(["the dead letters", "the declaration", "a test"]) {
+        assert!(error.starts_with(&format!("RabbitMQ does not answer for {what}")), "{error}");
+    }
+    assert!(bus.dead_letters().await.unwrap().is_empty());
+}
