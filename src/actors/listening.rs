@@ -211,6 +211,7 @@ impl<K: Copy + PartialEq + 'static> Ears<K> {
         cx: &mut Cx<B>,
         wrap: fn(Heard) -> B::Msg,
     ) {
+        let mut ending = Vec::new();
         for (at, ear) in self.0.iter_mut().enumerate() {
             match ear.group.shard().map_or(Want::Here, |shard| want(ear.of, shard)) {
                 Want::Here if matches!(ear.state, State::Closed | State::Ended) => {
@@ -226,11 +227,17 @@ impl<K: Copy + PartialEq + 'static> Ears<K> {
                     if !matches!(ear.state, State::Closed) {
                         ear.close();
                     }
-                    match ear.group.end().await {
-                        Ok(()) => ear.state = State::Ended,
-                        Err(error) => tracing::debug!(%error, "a group cannot be ended now"),
-                    }
+                    ending.push(at);
                 }
+            }
+        }
+        // Those of one kind at once.
+        while let Some(of) = ending.first().map(|at| self.0[*at].of) {
+            let now: Vec<usize> = ending.extract_if(.., |at| self.0[*at].of == of).collect();
+            let shards: Vec<usize> = now.iter().filter_map(|at| self.0[*at].group.shard()).collect();
+            match self.0[now[0]].group.end(&shards).await {
+                Ok(()) => now.iter().for_each(|at| self.0[*at].state = State::Ended),
+                Err(error) => tracing::debug!(%error, "groups cannot be ended now"),
             }
         }
     }

@@ -77,7 +77,8 @@ impl Subscription for Group {
         .boxed()
     }
 
-    fn end(&self) -> BoxFuture<'_, Result<(), PortError>> {
+    fn end<'a>(&'a self, shards: &'a [usize]) -> BoxFuture<'a, Result<(), PortError>> {
+        assert_eq!(shards, [self.shard]);
         self.inner().ended += 1;
         async { Ok(()) }.boxed()
     }

@@ -185,12 +185,15 @@ impl WebhookSender {
         self.ports.sender.check(&hook.url).map_err(NotDone::BadUrl)?;
         let signing = Signing::of(secret);
         let sealed = seal(&*self.ports.vault, hook.id, &signing)?;
-        if !self.ports.is_here(hook.tenant) || !self.ports.store.claim_one(hook.tenant, hook.id.0).await? {
+        if !self.ports.is_here(hook.tenant) {
             return Err(on_its_way());
         }
         if hook.news.iter().any(|news| news.is_of_bus()) {
             // Whoever is told that it is there is told of what happens next.
             self.ears.keep(self.ports.shard_of(hook.tenant)).await?;
+        }
+        if !self.ports.store.claim_one(hook.tenant, hook.id.0).await? {
+            return Err(on_its_way());
         }
         self.ports.store.save_hook(&hook, Some(&sealed)).await?;
         tracing::info!(hook = %hook.id, tenant = %hook.tenant, "a webhook was added");

@@ -101,8 +101,8 @@ pub trait Subscription: Send + Sync {
     /// Begins, and listens.
     fn open(&self) -> BoxFuture<'static, Result<Box<dyn EventFeed>, PortError>>;
 
-    /// There is nobody to tell any more, nor what was kept.
-    fn end(&self) -> BoxFuture<'_, Result<(), PortError>> {
+    /// Of these shards there is nobody to tell any more, nor what was kept for them.
+    fn end<'a>(&'a self, _shards: &'a [usize]) -> BoxFuture<'a, Result<(), PortError>> {
         futures_util::future::ready(Ok(())).boxed()
     }
 }

@@ -110,10 +110,11 @@ impl Subscription for Group {
         async move { Ok(Box::new(group.in_time(group.listen()).await?) as Box<dyn EventFeed>) }.boxed()
     }
 
-    fn end(&self) -> BoxFuture<'_, Result<(), PortError>> {
+    fn end<'a>(&'a self, shards: &'a [usize]) -> BoxFuture<'a, Result<(), PortError>> {
         let delete = async move {
             let connection = connect(&self.shared.settings, self.name).await?;
-            let queues = self.partitions().map(|partition| self.shared.names.kept(self.name, partition));
+            let partitions = shards.iter().flat_map(|shard| self.shared.partitions_of(*shard));
+            let queues = partitions.map(|partition| self.shared.names.kept(self.name, partition));
             topology::delete_unheard(&connection, queues).await
         };
         async move { if self.is_kept { self.in_time(delete).await } else { Ok(()) } }.boxed()

@@ -175,8 +175,13 @@ async fn d35_sales_share_the_connections_there_are() {
         [REDIS, RABBITMQ, POSTGRES].map(|at| at(&proxies).made())
     };
     let [redis, rabbitmq, postgres] = sell(50).await;
+    let began = Instant::now();
     let [more_redis, more_rabbitmq, more_postgres] = sell(300).await;
-    assert_eq!((more_redis, more_rabbitmq), (redis, rabbitmq));
+    assert_eq!(more_redis, redis);
+    // Dead letters are counted every ten seconds, and groups that nobody wants are ended once, each over a connection
+    // that is closed again.
+    let others = began.elapsed().as_secs() / 10 + 2;
+    assert!(more_rabbitmq <= rabbitmq + others, "{rabbitmq} connections became {more_rabbitmq}");
     assert!(more_postgres <= postgres + POOL, "{postgres} connections became {more_postgres}");
     tills.assert_exact(&shop.close().await, STOCK);
 }

@@ -91,15 +91,15 @@ async fn what_is_kept_waits_for_whoever_listens_next_until_nobody_wants_it() {
     let rest = contract::take(&mut second, 20).await;
     assert_eq!(rest[0].id, sold[10].id);
     // It is not ended under somebody's ears.
-    assert!(webhooks.end().await.is_err());
+    assert!(webhooks.end(&[0]).await.is_err());
     let more = sales(&mut shop, 1);
     log.append(&more).await.unwrap();
     assert_eq!(contract::take(&mut second, 1).await[0].id, more[0].id);
     drop(second);
-    let ended = async { while webhooks.end().await.is_err() {} };
+    let ended = async { while webhooks.end(&[0]).await.is_err() {} };
     tokio::time::timeout(LONG, ended).await.expect("the group does not end");
     assert_eq!(queues(&server, WEBHOOK_GROUP), 0);
-    webhooks.end().await.unwrap();
+    webhooks.end(&[0]).await.unwrap();
     // What happens goes on without it.
     log.append(&sales(&mut shop, 1)).await.unwrap();
 }
