@@ -49,6 +49,11 @@ pub struct DeadLetter {
 /// A mark whose reader must be gone by now, in multiples of the longest a reader waits.
 const ABANDONED_AFTER: u32 = 10;
 
+/// Seen at a broker of version 3.10 that was killed together with nodes: the queue kept the consumer of a connection that
+/// was gone, with what it had been given, and let nobody else read.
+const BUSY: &str = "the dead letters are being read by somebody else; try again. If that lasts, look with `rabbitmqctl \
+                    list_consumers` for a reader whose connection is gone: only a restart of RabbitMQ removes it";
+
 /// All there are, oldest first.
 pub(super) async fn read(connection: &Connection, shared: &Shared) -> Result<Vec<DeadLetter>, PortError> {
     visit(connection, shared, &[]).await.map(|(letters, _)| letters)
@@ -74,7 +79,7 @@ async fn visit(
     // the messages.
     let close = async { channel.close(REPLY_SUCCESS, "OK".into()).await.map_err(transient) };
     let closed = in_time(limit, "the dead letters", close).await;
-    let busy = || PortError::Transient("the dead letters are being read by somebody else; try again".into());
+    let busy = || PortError::Transient(BUSY.into());
     let done = done.map_err(|_| busy())??;
     closed?;
     Ok(done)
