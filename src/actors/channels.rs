@@ -1,7 +1,7 @@
 //! The channels: which connections there are, who looks after each, and what moved.
 //!
-//! Owns the list of connections and the reading ends of their consumer groups on the bus (`listening.rs`). Each connection is an actor
-//! of its own below it, so that one marketplace's trouble is nobody else's.
+//! Owns the list of connections and the reading ends of their consumer groups on the bus (`listening.rs`). Each
+//! connection is an actor of its own below it, so that one marketplace's trouble is nobody else's.
 //!
 //! It knows every connection of the installation, and looks after those whose tenant's shard is here, once it has the
 //! claim on each (`looking.rs`).

@@ -1,8 +1,8 @@
 //! Webhooks: tells tenants' own systems, and whoever runs the installation, what they want to know.
 //!
-//! Owns the reading ends of a consumer group on the bus (`listening.rs`). What an event is worth telling is kept, one row for each
-//! receiver, before the event is confirmed; from then on it is sent until it arrives, in order, one at a time for each
-//! receiver. A message that its receiver refuses is given up and becomes a dead letter; a receiver that stays away is
+//! Owns the reading ends of a consumer group on the bus (`listening.rs`). What an event is worth telling is kept, one row
+//! for each receiver, before the event is confirmed; from then on it is sent until it arrives, in order, one at a time
+//! for each receiver. A message that its receiver refuses is given up and becomes a dead letter; a receiver that stays away is
 //! paused, and everything waits for it.
 //!
 //! It knows every receiver of the installation, and sends to those whose tenant's shard is here, once it has the claim on

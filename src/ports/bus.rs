@@ -88,10 +88,14 @@ pub trait EventFeed: Send {
 pub trait Subscription: Send + Sync {
     /// Whose events come: those of this shard's tenants, for as long as one of them has somebody to tell; `None` where
     /// it is everybody's, always.
-    fn shard(&self) -> Option<usize>;
+    fn shard(&self) -> Option<usize> {
+        None
+    }
 
     /// Whether what happens while nobody listens is kept. Else whoever begins to listen looks at how things stand.
-    fn is_kept(&self) -> bool;
+    fn is_kept(&self) -> bool {
+        true
+    }
 
     /// There is somebody to tell: what happens from now on is kept, where anything is.
     fn begin(&self) -> BoxFuture<'_, Result<(), PortError>> {

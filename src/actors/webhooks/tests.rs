@@ -87,14 +87,6 @@ impl EventFeed for Feed {
 struct Group(Arc<tokio::sync::Mutex<mpsc::Receiver<Vec<Arc<Event>>>>>);
 
 impl Subscription for Group {
-    fn shard(&self) -> Option<usize> {
-        None
-    }
-
-    fn is_kept(&self) -> bool {
-        true
-    }
-
     fn open(&self) -> BoxFuture<'static, Result<Box<dyn EventFeed>, PortError>> {
         let feed = Feed(self.0.clone());
         async move { Ok(Box::new(feed) as Box<dyn EventFeed>) }.boxed()

@@ -153,14 +153,6 @@ struct Group {
 }
 
 impl Subscription for Group {
-    fn shard(&self) -> Option<usize> {
-        None
-    }
-
-    fn is_kept(&self) -> bool {
-        true
-    }
-
     fn open(&self) -> BoxFuture<'static, Result<Box<dyn EventFeed>, PortError>> {
         (self.open)()
     }

@@ -52,7 +52,7 @@ const ABANDONED_AFTER: u32 = 10;
 /// Seen at a broker of version 3.10 that was killed together with nodes: the queue kept the consumer of a connection that
 /// was gone, with what it had been given, and let nobody else read.
 const BUSY: &str = "the dead letters are being read by somebody else; try again. If that lasts, look with `rabbitmqctl \
-                    list_consumers` for a reader whose connection is gone: only a restart of RabbitMQ removes it";
+                    list_consumers` for a reader whose connection is gone, and restart RabbitMQ if there is one";
 
 /// All there are, oldest first.
 pub(super) async fn read(connection: &Connection, shared: &Shared) -> Result<Vec<DeadLetter>, PortError> {

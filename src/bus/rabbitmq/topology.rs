@@ -36,7 +36,7 @@ pub async fn declare(connection: &Connection, shared: &Shared) -> Result<(), Por
 
 async fn declare_all(connection: &Connection, shared: &Shared) -> Result<(), PortError> {
     let names = &shared.names;
-    let mut at = Declarer { connection, channel: connection.create_channel().await.map_err(transient)? };
+    let mut at = Declarer::open(connection).await?;
     for exchange in [&names.events, &names.retry, &names.dead] {
         at.exchange(exchange).await?;
     }
@@ -63,7 +63,7 @@ pub async fn declare_kept(
     partitions: impl Iterator<Item = usize>,
 ) -> Result<(), PortError> {
     let names = &shared.names;
-    let mut at = Declarer { connection, channel: connection.create_channel().await.map_err(transient)? };
+    let mut at = Declarer::open(connection).await?;
     // As the ledger's are made.
     let made = at.made(shared).await?;
     for partition in partitions {
@@ -74,6 +74,10 @@ pub async fn declare_kept(
     Ok(())
 }
 
+/// Events that wait for a listener for whom nothing is kept, at most: one that is paused must not fill the broker. What is
+/// dropped, the oldest first, is found when everything is compared.
+const MOST_UNHEARD: i32 = 100_000;
+
 /// Declares a queue that goes with its connection, and binds it to these partitions.
 pub async fn declare_own(
     connection: &Connection,
@@ -81,8 +85,8 @@ pub async fn declare_own(
     queue: &str,
     partitions: impl Iterator<Item = usize>,
 ) -> Result<(), PortError> {
-    let at = Declarer { connection, channel: connection.create_channel().await.map_err(transient)? };
-    let declared = at.channel.queue_declare(queue.into(), of_its_own(), FieldTable::default());
+    let at = Declarer::open(connection).await?;
+    let declared = at.channel.queue_declare(queue.into(), of_its_own(), bounded());
     declared.await.map_err(transient)?;
     for partition in partitions {
         at.bind(queue, &shared.names.events, &ledger_key(partition)).await?;
@@ -227,7 +231,11 @@ struct Declarer<'a> {
     channel: Channel,
 }
 
-impl Declarer<'_> {
+impl<'a> Declarer<'a> {
+    async fn open(connection: &'a Connection) -> Result<Self, PortError> {
+        Ok(Self { connection, channel: connection.create_channel().await.map_err(transient)? })
+    }
+
     async fn exchange(&self, name: &str) -> Result<(), PortError> {
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let declared =
@@ -320,6 +328,12 @@ fn mismatch(what: &str, name: &str, error: lapin::Error) -> PortError {
 
 fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(value))
+}
+
+fn bounded() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(MOST_UNHEARD));
+    arguments
 }
 
 /// One consumer at a time; nothing in it ever expires by the queue's own doing.

@@ -57,6 +57,12 @@ async fn who_listens_hears_of_what_happens_then_and_leaves_nothing_behind() {
     assert!(!one.reject(&delivery, "no").await.unwrap_err().is_transient());
     assert!(!one.postpone(&[delivery]).await.unwrap_err().is_transient());
     until_queues(&server, SYNC, 2).await;
+    // One who listens and takes nothing does not fill the broker.
+    let bounded = server.ctl(&["--quiet", "list_queues", "name", "arguments"]);
+    assert_eq!(
+        bounded.lines().filter(|line| line.contains(SYNC) && line.contains("x-max-length")).count(),
+        2
+    );
     drop(one);
     until_queues(&server, SYNC, 1).await;
     drop(other);
