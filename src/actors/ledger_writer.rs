@@ -11,7 +11,8 @@
 //! | messages out | [`reservation::Msg::InLedger`] to the shards: which events the ledger has now |
 //!
 //! Trouble that passes (a busy or full disk) is waited for, for ever, with back-off: selling goes on meanwhile. An
-//! event that cannot be applied is rejected: the bus brings it again by schedule and then makes it a dead letter.
+//! event that cannot be applied is rejected: the bus brings it again by schedule and then makes it a dead letter, which
+//! the ledger keeps as given up until it is applied after all.
 
 use super::kit::{Behaviour, Cx, Fault};
 use super::reservation;
@@ -270,6 +271,10 @@ impl LedgerWriter {
         let (request_id, trace_id) = (&*event.request_id, event.trace_id());
         let attempt = delivery.attempt + 1;
         self.counts.rejected += 1;
+        if feed.gives_up(delivery) {
+            // Before the bus lets go of it: whoever rebuilds the shard finds it in the ledger.
+            store.give_up(event, cause).await?;
+        }
         let rejection = feed.reject(delivery, cause).await?;
         match rejection {
             Rejection::Retry => {
@@ -285,7 +290,6 @@ impl LedgerWriter {
                 );
                 self.counts.dead += 1;
                 self.metrics.dead.increment(1);
-                store.skip(tenant, sequence, cause).await?;
             }
         }
         Ok(rejection)

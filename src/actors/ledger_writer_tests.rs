@@ -136,7 +136,8 @@ fn an_event_that_cannot_be_applied_is_given_up_and_harms_nobody_else() {
         assert_eq!(level.1, whole(97));
         assert_eq!(files.seen("rejected"), 3, "first try and two more");
         // It is still sold: a shard that rebuilds itself finds it.
-        assert_eq!(files.journal.unconfirmed().await.unwrap(), [poison]);
+        assert_eq!(files.journal.unconfirmed().await.unwrap(), std::slice::from_ref(&poison));
+        assert_eq!(files.ledger.reader().given_up(0, 1).await.unwrap(), [poison]);
         // In their order: the shop's later sales came after the poison was given up, the other shop's before.
         let told = files.told.lock().unwrap().clone();
         assert_eq!(told.len(), 12);
@@ -238,6 +239,62 @@ impl EventFeed for OnceFeed {
     }
 }
 
+/// One delivery, on its last try, from a bus that is gone when it is to be given up.
+struct LastTry(Option<Delivery>);
+
+impl EventFeed for LastTry {
+    fn next(&mut self, _max: usize) -> BoxFuture<'_, Result<Vec<Delivery>, PortError>> {
+        let delivery = self.0.take();
+        async move { delivery.map_or_else(|| panic!("it was asked again"), |delivery| Ok(vec![delivery])) }
+            .boxed()
+    }
+
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    fn done<'a>(&'a mut self, _: &'a [Delivery]) -> BoxFuture<'a, Result<(), PortError>> {
+        panic!("nothing was applied");
+    }
+
+    fn gives_up(&self, _: &Delivery) -> bool {
+        true
+    }
+
+    fn reject<'a>(&'a mut self, _: &'a Delivery, _: &'a str) -> BoxFuture<'a, Result<Rejection, PortError>> {
+        async { Err(PortError::Transient("the bus is gone".into())) }.boxed()
+    }
+
+    fn postpone<'a>(&'a mut self, _: &'a [Delivery]) -> BoxFuture<'a, Result<(), PortError>> {
+        panic!("nothing follows");
+    }
+}
+
+#[test]
+fn what_is_given_up_is_kept_in_the_ledger_before_the_bus_lets_go_of_it() {
+    on_system(async {
+        let (files, mut shop) = (Files::new().await, Shop::new(1));
+        let poison = shop.sold(1);
+        let (delivery, store) =
+            (Delivery { position: 1, attempt: 2, event: poison.clone() }, files.ledger.store());
+        files.root.start(Spec::new("ledger", CAPACITY).restart(quick()), Place::Here, move || {
+            let feed = LastTry(Some(delivery.clone()));
+            let feed = Arc::new(Mutex::new(Some(Box::new(feed) as Box<dyn EventFeed>)));
+            LedgerWriter::new(
+                Arc::new(move || {
+                    let feed = feed.lock().unwrap().take().expect("each writer opens its own");
+                    async move { Ok(feed) }.boxed()
+                }),
+                store.clone(),
+                Arc::new(|_| {}),
+            )
+        });
+        until(|| files.registry.find("ledger").is_some_and(|report| report.restarts > 0)).await;
+        assert_eq!(files.ledger.reader().given_up(0, 1).await.unwrap(), [poison]);
+        files.root.stop().await;
+    });
+}
+
 /// Fails so often with what will pass, then takes everything; notes when it was asked.
 struct BusyStore {
     failures: usize,
@@ -253,7 +310,7 @@ impl LedgerStore for BusyStore {
         async move { if busy { Err(PortError::Transient("disk full".into())) } else { Ok(applied) } }.boxed()
     }
 
-    fn skip<'a>(&'a mut self, _: TenantId, _: u64, _: &'a str) -> BoxFuture<'a, Result<(), PortError>> {
+    fn give_up<'a>(&'a mut self, _: &'a Event, _: &'a str) -> BoxFuture<'a, Result<(), PortError>> {
         panic!("nothing is given up");
     }
 }

@@ -238,6 +238,8 @@ impl EventHistory for FakeBus {
 #[derive(Clone, Default)]
 pub struct FakeLedger {
     applied: Arc<Mutex<Vec<Arc<Event>>>>,
+    /// What it was given and could not apply.
+    pub given_up: Arc<Mutex<Vec<Arc<Event>>>>,
     /// While true nobody learns its keys.
     pub keys_held: Arc<std::sync::atomic::AtomicBool>,
 }
@@ -315,6 +317,12 @@ impl LedgerReader for FakeLedger {
         let mine = tenants.into_iter().filter(|tenant| shard_of(*tenant, shards) == shard);
         let snapshots = mine.filter_map(|tenant| self.snapshot(tenant)).collect();
         async move { Ok(snapshots) }.boxed()
+    }
+
+    fn given_up(&self, shard: usize, shards: usize) -> BoxFuture<'_, Result<Vec<Arc<Event>>, PortError>> {
+        let given_up = self.given_up.lock().unwrap().clone();
+        let mine = given_up.into_iter().filter(|event| shard_of(event.tenant, shards) == shard).collect();
+        async move { Ok(mine) }.boxed()
     }
 
     fn sale(&self, tenant: TenantId, id: SaleId) -> BoxFuture<'_, Result<Option<StoredSale>, PortError>> {

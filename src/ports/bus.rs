@@ -73,6 +73,11 @@ pub trait EventFeed: Send {
     /// The effects of these deliveries are durable.
     fn done<'a>(&'a mut self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Result<(), PortError>>;
 
+    /// Whether a failure of this delivery would be its last, after which it is a dead letter.
+    fn gives_up(&self, _delivery: &Delivery) -> bool {
+        false
+    }
+
     /// A delivery failed for good reason; it is tried again by schedule, then becomes a dead letter.
     fn reject<'a>(
         &'a mut self,
@@ -113,7 +118,8 @@ pub trait Subscription: Send + Sync {
 
 /// What a consumer group has not confirmed, for rebuilding hot state.
 pub trait EventHistory: Send + Sync {
-    /// Every durable event that the ledger group has not confirmed, dead letters included, in order of position.
+    /// Every durable event that the ledger group has not confirmed, in order of position. Those that it gave up the
+    /// ledger has too ([`super::ledger::LedgerReader::given_up`]), and they may be missing here.
     fn unconfirmed(&self) -> BoxFuture<'_, Result<Vec<Arc<Event>>, PortError>>;
 }
 

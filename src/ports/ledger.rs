@@ -73,13 +73,9 @@ pub trait LedgerStore: Send {
     /// of the batch is written.
     fn apply<'a>(&'a mut self, batch: &'a [Arc<Event>]) -> BoxFuture<'a, Result<Applied, PortError>>;
 
-    /// Notes that an event was given up, so that its number is known to be missing rather than lost.
-    fn skip<'a>(
-        &'a mut self,
-        tenant: TenantId,
-        sequence: u64,
-        cause: &'a str,
-    ) -> BoxFuture<'a, Result<(), PortError>>;
+    /// Keeps an event that is given up, until it is applied after all: its number is known to be missing rather than
+    /// lost. An event that it has already changes nothing.
+    fn give_up<'a>(&'a mut self, event: &'a Event, cause: &'a str) -> BoxFuture<'a, Result<(), PortError>>;
 }
 
 /// Where a page of keys ends. What it is made of is the store's own affair.
@@ -100,6 +96,9 @@ pub trait LedgerReader: Send + Sync {
     /// Every tenant that belongs to a shard, each as of one moment.
     fn snapshots(&self, shard: usize, shards: usize)
     -> BoxFuture<'_, Result<Vec<TenantSnapshot>, PortError>>;
+
+    /// The events of a shard's tenants that were given up and not applied since, each tenant's in their order.
+    fn given_up(&self, shard: usize, shards: usize) -> BoxFuture<'_, Result<Vec<Arc<Event>>, PortError>>;
 
     /// A tenant's sale.
     fn sale(&self, tenant: TenantId, id: SaleId) -> BoxFuture<'_, Result<Option<StoredSale>, PortError>>;

@@ -3,6 +3,7 @@
 use crate::domain::catalogue::{Unit, UnitKind};
 use crate::domain::decimal::{Money, Quantity};
 use crate::domain::erp::Entry;
+use crate::domain::event::Event;
 use crate::domain::ids::{LocationId, ProductId, TenantId, UnitId};
 use crate::domain::sale::SaleLine;
 use crate::domain::stock::Place;
@@ -21,6 +22,18 @@ pub const TENANT: &str =
 
 /// The numbers that the ledger has passed without having them.
 pub const HOLES: &str = "SELECT sequence FROM holes WHERE tenant_id = $1";
+
+/// What of it was given up, each an [`event`].
+pub const GIVEN_UP: &str =
+    "SELECT kind, event FROM holes WHERE tenant_id = $1 AND event IS NOT NULL ORDER BY sequence";
+
+/// Keeps an event that is given up: tenant, number, cause, kind, event.
+pub const GIVE_UP: &str =
+    "INSERT INTO holes (tenant_id, sequence, cause, kind, event) VALUES ($1, $2, $3, $4, $5)";
+
+/// The same for a number that the ledger has passed: only where it is a hole is the event not applied.
+pub const GIVE_UP_LATE: &str =
+    "UPDATE holes SET cause = $3, kind = $4, event = $5 WHERE tenant_id = $1 AND sequence = $2";
 
 /// Its locations, each a [`location`].
 pub const LOCATIONS: &str =
@@ -121,6 +134,19 @@ pub fn level(row: &impl Columns) -> Result<(Place, Quantity), PortError> {
 pub fn fact(row: &impl Columns) -> Result<(Arc<str>, Entry), PortError> {
     let entry = serde_json::from_str(row.text(1)?).map_err(|_| unreadable("fact about an ERP"))?;
     Ok((row.text(0)?.into(), entry))
+}
+
+/// An event as it is on the bus.
+pub fn event(row: &impl Columns) -> Result<Arc<Event>, PortError> {
+    let event = Event::decode(row.text(0)?, row.text(1)?.as_bytes());
+    event.map(Arc::new).map_err(|error| PortError::Permanent(format!("an event that was given up: {error}")))
+}
+
+/// The JSON of an event, as it is on the bus.
+pub fn json(event: &Event) -> Result<String, PortError> {
+    let mut json = Vec::new();
+    event.encode(&mut json).map_err(|error| PortError::Permanent(error.to_string()))?;
+    String::from_utf8(json).map_err(|error| PortError::Permanent(error.to_string()))
 }
 
 /// A line of a sale.

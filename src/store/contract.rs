@@ -186,7 +186,7 @@ pub async fn a_number_that_was_given_up_is_a_hole_until_it_is_replayed(home: &dy
     let (given_up, next) = (shop.sold(2), shop.sold(1));
     let mut store = store(home).await;
     store.apply(&events).await.unwrap();
-    store.skip(shop.id(), given_up.sequence, "unit unknown").await.unwrap();
+    store.give_up(&given_up, "unit unknown").await.unwrap();
     store.apply(std::slice::from_ref(&next)).await.unwrap();
     let found = snapshot(home, shop.id()).await;
     assert_eq!((found.sequence, &found.holes), (5, &BTreeSet::from([4])));
@@ -194,16 +194,39 @@ pub async fn a_number_that_was_given_up_is_a_hole_until_it_is_replayed(home: &dy
     let place = (shop.units[0].id, shop.here());
     assert_eq!(stock(&found)[&place], whole(9));
     // Skipping what is applied, or again, changes nothing.
-    for sequence in [4, 5] {
-        store.skip(shop.id(), sequence, "again").await.unwrap();
+    for event in [&given_up, &next] {
+        store.give_up(event, "again").await.unwrap();
     }
     assert_eq!(snapshot(home, shop.id()).await.holes, BTreeSet::from([4]));
+    assert_eq!(home.reader().given_up(0, 1).await.unwrap(), std::slice::from_ref(&given_up));
+    let other = (shard_of(shop.id(), 2) + 1) % 2;
+    assert_eq!(home.reader().given_up(other, 2).await.unwrap(), []);
     let late = std::slice::from_ref(&given_up);
     assert_eq!(store.apply(late).await.unwrap(), applied(1, 0, 1));
     assert_eq!(store.apply(late).await.unwrap(), applied(0, 1, 0));
     let found = snapshot(home, shop.id()).await;
     assert_eq!((found.sequence, found.holes.len(), stock(&found)[&place]), (5, 0, whole(7)));
     assert_eq!(found.last_at, next.at, "a late replay does not turn time back");
+    assert_eq!(home.reader().given_up(0, 1).await.unwrap(), []);
+}
+
+pub async fn what_arrives_late_only_to_be_given_up_is_kept_too(home: &dyn Home) {
+    let mut shop = Shop::new(1);
+    let events = shop.opened(10);
+    let (late, next) = (shop.sold(2), shop.sold(1));
+    // A tenant of whom the ledger has nothing else.
+    let unknown = Shop::new(1).sold(1);
+    {
+        let mut store = store(home).await;
+        store.apply(&events).await.unwrap();
+        store.apply(&[next]).await.unwrap();
+        assert_eq!(home.reader().given_up(0, 1).await.unwrap(), []);
+        store.give_up(&late, "unit unknown").await.unwrap();
+        store.give_up(&unknown, "tenant unknown").await.unwrap();
+    }
+    let kept = home.reader().given_up(0, 1).await.unwrap();
+    assert!(kept.len() == 2 && kept.contains(&late) && kept.contains(&unknown), "{kept:?}");
+    assert_eq!(snapshot(home, shop.id()).await.holes, BTreeSet::from([4]));
 }
 
 pub async fn numbers_that_never_arrived_are_holes(home: &dyn Home) {

@@ -1,5 +1,6 @@
 //! A ledger reader behind a circuit breaker: while the database is away, whoever asks is told at once.
 
+use crate::domain::event::Event;
 use crate::domain::ids::{SaleId, TenantId};
 use crate::ports::PortError;
 use crate::ports::ledger::{KeyCursor, KeyPage, LedgerReader, StoredSale, TenantSnapshot};
@@ -43,6 +44,11 @@ impl LedgerReader for GuardedReader {
         self.inner.snapshots(shard, shards)
     }
 
+    /// Nor this, for the same reason.
+    fn given_up(&self, shard: usize, shards: usize) -> BoxFuture<'_, Result<Vec<Arc<Event>>, PortError>> {
+        self.inner.given_up(shard, shards)
+    }
+
     fn sale(&self, tenant: TenantId, id: SaleId) -> BoxFuture<'_, Result<Option<StoredSale>, PortError>> {
         self.guard(self.inner.sale(tenant, id)).boxed()
     }
@@ -78,6 +84,9 @@ mod tests {
 
     impl LedgerReader for Away {
         fn snapshots(&self, _: usize, _: usize) -> BoxFuture<'_, Result<Vec<TenantSnapshot>, PortError>> {
+            async { Ok(Vec::new()) }.boxed()
+        }
+        fn given_up(&self, _: usize, _: usize) -> BoxFuture<'_, Result<Vec<Arc<Event>>, PortError>> {
             async { Ok(Vec::new()) }.boxed()
         }
         fn sale(&self, _: TenantId, _: SaleId) -> BoxFuture<'_, Result<Option<StoredSale>, PortError>> {

@@ -24,13 +24,19 @@ impl Reservation {
         self.stock.begin();
         self.generation = self.ports.journal.barrier().await?;
         self.lane = self.ports.journal.lane(self.generation);
-        let events = self.ports.history.unconfirmed().await?;
-        let snapshots = self.ports.ledger.snapshots(self.settings.shard, self.settings.shards).await?;
+        let mut events = self.ports.history.unconfirmed().await?;
+        let (shard, shards) = (self.settings.shard, self.settings.shards);
+        events.extend(self.ports.ledger.given_up(shard, shards).await?);
+        let snapshots = self.ports.ledger.snapshots(shard, shards).await?;
         let mut missing: HashMap<TenantId, Vec<Arc<Event>>> = HashMap::new();
         for event in events {
-            if shard_of(event.tenant, self.settings.shards) == self.settings.shard {
+            if shard_of(event.tenant, shards) == shard {
                 missing.entry(event.tenant).or_default().push(event);
             }
+        }
+        for events in missing.values_mut() {
+            events.sort_by_key(|event| event.sequence);
+            events.dedup_by_key(|event| event.sequence);
         }
         let mut replayed = 0;
         for snapshot in snapshots {
@@ -46,7 +52,7 @@ impl Reservation {
         }
         metrics::histogram!("blend_rebuild_seconds").record(started.elapsed());
         let (tenants, ms) = (self.tenants.len(), started.elapsed().as_millis());
-        tracing::info!(shard = self.settings.shard, tenants, replayed, ms, "shard rebuilt");
+        tracing::info!(shard, tenants, replayed, ms, "shard rebuilt");
         Ok(())
     }
 
@@ -78,7 +84,7 @@ impl Reservation {
         self.restore(snapshot, rest).await
     }
 
-    async fn restore(&mut self, snapshot: TenantSnapshot, mut events: Vec<Arc<Event>>) -> Result<(), Fault> {
+    async fn restore(&mut self, snapshot: TenantSnapshot, events: Vec<Arc<Event>>) -> Result<(), Fault> {
         let tenant = snapshot.tenant.id;
         let mut state = TenantState::new(snapshot.tenant, snapshot.locations, self.ports.unbooked.clone());
         (state.sequence, state.settled) = (snapshot.sequence, snapshot.sequence);
@@ -88,7 +94,6 @@ impl Reservation {
             state.erp.entry(source).or_default().apply(&entry);
         }
         let mut levels: HashMap<Place, Quantity> = snapshot.stock.into_iter().collect();
-        events.sort_by_key(|event| event.sequence);
         for event in &events {
             change_catalogue(&mut state, &event.body);
             for moved in event.movements() {

@@ -281,6 +281,10 @@ impl EventFeed for Feed {
         .boxed()
     }
 
+    fn gives_up(&self, delivery: &Delivery) -> bool {
+        self.shared.settings.retries.wait_after(delivery.attempt + 1, 0).is_none()
+    }
+
     fn reject<'a>(
         &'a mut self,
         delivery: &'a Delivery,

@@ -28,6 +28,7 @@ pub const MIGRATIONS: &Steps = &[
     (3, "erp", include_str!("../../../migrations/postgres/0003_erp.sql")),
     (4, "channels", include_str!("../../../migrations/postgres/0004_channels.sql")),
     (5, "leases", include_str!("../../../migrations/postgres/0005_leases.sql")),
+    (6, "given up", include_str!("../../../migrations/postgres/0006_given_up.sql")),
 ];
 
 /// How to reach the database.

@@ -2,6 +2,7 @@
 
 use super::connect::{Server, enter, tenants};
 use super::error::{port_error, within};
+use crate::domain::event::Event;
 use crate::domain::idempotency::Fingerprint;
 use crate::domain::ids::{LocationId, SaleId, TenantId};
 use crate::domain::sale::{PaymentMethod, Sale};
@@ -15,6 +16,7 @@ use futures_util::TryStreamExt as _;
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::{Column as _, Connection as _, Decode, Postgres, Row as _, Type, TypeInfo as _, ValueRef as _};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Everything that belongs together is read as of one moment.
@@ -39,6 +41,27 @@ impl Reader {
             snapshots.push(within(self.server.limit(), "reading a tenant", snapshot).await?);
         }
         Ok(snapshots)
+    }
+
+    async fn read_given_up(&self, shard: usize, shards: usize) -> Result<Vec<Arc<Event>>, PortError> {
+        let reading = async {
+            let mut connection = self.pool.acquire().await.map_err(port_error)?;
+            let mut events = Vec::new();
+            for tenant in tenants(&mut connection, "SELECT tenants_given_up()").await? {
+                if shard_of(tenant, shards) != shard {
+                    continue;
+                }
+                let mut transaction = connection.begin_with(BEGIN).await.map_err(port_error)?;
+                enter(&mut transaction, tenant).await?;
+                let rows = sqlx::query(columns::GIVEN_UP).bind(tenant.0).fetch_all(&mut *transaction).await;
+                for row in rows.map_err(port_error)? {
+                    events.push(columns::event(&row)?);
+                }
+                transaction.commit().await.map_err(port_error)?;
+            }
+            Ok(events)
+        };
+        within(self.server.limit(), "reading what was given up", reading).await
     }
 
     /// The sale with this id, or the one that the key made.
@@ -74,6 +97,10 @@ impl LedgerReader for Reader {
         shards: usize,
     ) -> BoxFuture<'_, Result<Vec<TenantSnapshot>, PortError>> {
         self.read_snapshots(shard, shards).boxed()
+    }
+
+    fn given_up(&self, shard: usize, shards: usize) -> BoxFuture<'_, Result<Vec<Arc<Event>>, PortError>> {
+        self.read_given_up(shard, shards).boxed()
     }
 
     fn sale(&self, tenant: TenantId, id: SaleId) -> BoxFuture<'_, Result<Option<StoredSale>, PortError>> {

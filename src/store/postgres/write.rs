@@ -11,6 +11,7 @@ use crate::domain::event::{Body, Event};
 use crate::domain::ids::TenantId;
 use crate::ports::PortError;
 use crate::ports::ledger::{Applied, LedgerStore};
+use crate::store::columns;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::postgres::PgConnection;
@@ -34,9 +35,6 @@ const FILL_HOLES: &str = "DELETE FROM holes WHERE tenant_id = $1 AND sequence = 
 
 const LEAVE_HOLES: &str = "INSERT INTO holes (tenant_id, sequence, cause)
     SELECT $1, number, 'never arrived' FROM unnest($2::bigint[]) number ON CONFLICT DO NOTHING";
-
-const LEAVE_HOLE: &str =
-    "INSERT INTO holes (tenant_id, sequence, cause) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
 
 /// The writer; it belongs to the ledger writer actor.
 pub struct Writer {
@@ -114,20 +112,19 @@ impl LedgerStore for Writer {
         .boxed()
     }
 
-    fn skip<'a>(
-        &'a mut self,
-        tenant: TenantId,
-        sequence: u64,
-        cause: &'a str,
-    ) -> BoxFuture<'a, Result<(), PortError>> {
+    fn give_up<'a>(&'a mut self, event: &'a Event, cause: &'a str) -> BoxFuture<'a, Result<(), PortError>> {
         async move {
+            let (tenant, sequence, json) = (event.tenant, event.sequence, columns::json(event)?);
             self.transact(async |transaction| {
                 let mark = lock(transaction, tenant).await?;
-                if sequence <= mark.sequence {
-                    return Ok(Outcome { changed: false, value: () });
+                let is_late = sequence <= mark.sequence;
+                let query = sqlx::query(if is_late { columns::GIVE_UP_LATE } else { columns::GIVE_UP });
+                let query = query.bind(tenant.0).bind(signed(sequence)).bind(text(cause));
+                let query = query.bind(event.body.kind().as_str()).bind(&json);
+                let written = query.execute(&mut *transaction).await.map_err(port_error)?;
+                if is_late {
+                    return Ok(Outcome { changed: written.rows_affected() > 0, value: () });
                 }
-                let query = sqlx::query(LEAVE_HOLE).bind(tenant.0).bind(signed(sequence)).bind(text(cause));
-                query.execute(&mut *transaction).await.map_err(port_error)?;
                 let lost: Vec<i64> = (mark.sequence + 1..sequence).map(signed).collect();
                 change_holes(transaction, tenant, LEAVE_HOLES, lost).await?;
                 set_mark(transaction, tenant, Mark { sequence, ..mark }).await?;

@@ -19,6 +19,7 @@ pub const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "voids", include_str!("../../../migrations/sqlite/0002_voids.sql")),
     (3, "erp", include_str!("../../../migrations/sqlite/0003_erp.sql")),
     (4, "key runs", include_str!("../../../migrations/sqlite/0004_key_runs.sql")),
+    (5, "given up", include_str!("../../../migrations/sqlite/0005_given_up.sql")),
 ];
 
 /// Connections for reading beside the writer.

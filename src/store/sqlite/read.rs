@@ -1,5 +1,6 @@
 //! The reading end, beside the writer.
 
+use crate::domain::event::Event;
 use crate::domain::idempotency::Fingerprint;
 use crate::domain::ids::{LocationId, SaleId, TenantId};
 use crate::domain::sale::{PaymentMethod, Sale};
@@ -14,6 +15,7 @@ use futures_util::TryStreamExt as _;
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{Column as _, Decode, Row as _, Sqlite, Type, TypeInfo as _, ValueRef as _};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// The sale of a key ($1 its hash, $2 the tenant, $3 itself), run by run, the newest first: keys are repeated soon.
@@ -49,6 +51,24 @@ impl Reader {
             }
         }
         Ok(snapshots)
+    }
+
+    async fn read_given_up(&self, shard: usize, shards: usize) -> Result<Vec<Arc<Event>>, PortError> {
+        let mut connection = self.pool.acquire().await.map_err(port_error)?;
+        let sql = "SELECT DISTINCT tenant_id FROM holes WHERE event IS NOT NULL";
+        let ids = sqlx::query(sql).fetch_all(&mut *connection).await;
+        let mut events = Vec::new();
+        for row in ids.map_err(port_error)? {
+            let tenant = TenantId(get(&row, 0)?);
+            if shard_of(tenant, shards) != shard {
+                continue;
+            }
+            let rows = sqlx::query(columns::GIVEN_UP).bind(tenant.0).fetch_all(&mut *connection).await;
+            for row in rows.map_err(port_error)? {
+                events.push(columns::event(&row)?);
+            }
+        }
+        Ok(events)
     }
 
     async fn read_sale(&self, tenant: TenantId, id: SaleId) -> Result<Option<StoredSale>, PortError> {
@@ -98,6 +118,10 @@ impl LedgerReader for Reader {
         shards: usize,
     ) -> BoxFuture<'_, Result<Vec<TenantSnapshot>, PortError>> {
         self.read_snapshots(shard, shards).boxed()
+    }
+
+    fn given_up(&self, shard: usize, shards: usize) -> BoxFuture<'_, Result<Vec<Arc<Event>>, PortError>> {
+        self.read_given_up(shard, shards).boxed()
     }
 
     fn sale(&self, tenant: TenantId, id: SaleId) -> BoxFuture<'_, Result<Option<StoredSale>, PortError>> {

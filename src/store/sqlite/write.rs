@@ -11,6 +11,7 @@ use crate::domain::tenant::Location;
 use crate::ports::PortError;
 use crate::ports::ledger::{Applied, LedgerStore};
 use crate::sqlite::{self, port_error, rows::Rows};
+use crate::store::columns;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::SqliteConnection;
@@ -113,7 +114,7 @@ const ERP: &str = "INSERT INTO erp_state (tenant_id, source, key, value)
     SELECT substr($2, e.key * 16 + 1, 16), e.value ->> 0, e.value ->> 1, e.value ->> 2 FROM jsonb_each($1) e WHERE true
     ON CONFLICT (tenant_id, source, key) DO UPDATE SET value = excluded.value";
 
-const HOLE: &str = "INSERT OR IGNORE INTO holes (tenant_id, sequence, cause) VALUES ($1, $2, $3)";
+const HOLE: &str = "INSERT INTO holes (tenant_id, sequence, cause) VALUES ($1, $2, 'never arrived')";
 
 impl Writer {
     /// Opens a connection of its own.
@@ -174,25 +175,27 @@ impl Session {
         Ok(plan.applied)
     }
 
-    async fn skip_event(&mut self, tenant: TenantId, sequence: u64, cause: &str) -> Result<(), PortError> {
+    async fn give_up(&mut self, event: &Event, cause: &str) -> Result<(), PortError> {
+        let (tenant, sequence, json) = (event.tenant, event.sequence, columns::json(event)?);
         let mut mark = self.marks.get(&tenant).cloned().unwrap_or_default();
-        if sequence <= mark.sequence {
+        let is_late = sequence <= mark.sequence;
+        if is_late && !mark.holes.contains(&sequence) {
             return Ok(());
         }
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await.map_err(port_error)?;
-        let missing = (mark.sequence + 1..=sequence).collect::<Vec<_>>();
-        for number in &missing {
-            let cause = if *number == sequence { cause } else { "never arrived" };
-            sqlx::query(HOLE)
-                .bind(tenant.0)
-                .bind(signed(*number))
-                .bind(cause)
-                .execute(&mut *transaction)
-                .await
-                .map_err(port_error)?;
+        let query = sqlx::query(if is_late { columns::GIVE_UP_LATE } else { columns::GIVE_UP });
+        let query = query.bind(tenant.0).bind(signed(sequence)).bind(cause);
+        let query = query.bind(event.body.kind().as_str()).bind(json);
+        query.execute(&mut *transaction).await.map_err(port_error)?;
+        if is_late {
+            return transaction.commit().await.map_err(port_error);
         }
+        for number in mark.sequence + 1..sequence {
+            let insert = sqlx::query(HOLE).bind(tenant.0).bind(signed(number));
+            insert.execute(&mut *transaction).await.map_err(port_error)?;
+        }
+        mark.holes.extend(mark.sequence + 1..=sequence);
         mark.sequence = sequence;
-        mark.holes.extend(missing);
         let mut rows = Rows::default();
         rows.push(&[tenant.as_bytes()], &(mark.sequence, mark.last_at)).map_err(unwritable)?;
         run(&mut transaction, APPLIED, &mut rows).await?;
@@ -213,15 +216,10 @@ impl LedgerStore for Writer {
         .boxed()
     }
 
-    fn skip<'a>(
-        &'a mut self,
-        tenant: TenantId,
-        sequence: u64,
-        cause: &'a str,
-    ) -> BoxFuture<'a, Result<(), PortError>> {
+    fn give_up<'a>(&'a mut self, event: &'a Event, cause: &'a str) -> BoxFuture<'a, Result<(), PortError>> {
         async move {
             let mut session = self.take_session().await?;
-            session.skip_event(tenant, sequence, cause).await?;
+            session.give_up(event, cause).await?;
             self.session = Some(session);
             Ok(())
         }
@@ -423,7 +421,7 @@ impl<'a> Plan<'a> {
         }
         run(connection, APPLIED, &mut rows).await?;
         for (tenant, sequence) in &self.lost {
-            let insert = sqlx::query(HOLE).bind(tenant.0).bind(signed(*sequence)).bind("never arrived");
+            let insert = sqlx::query(HOLE).bind(tenant.0).bind(signed(*sequence));
             insert.execute(&mut *connection).await.map_err(port_error)?;
         }
         for (tenant, sequence) in &self.filled {

@@ -13,20 +13,24 @@ struct Split {
     applied: usize,
     /// Of those, so many are confirmed on the bus.
     confirmed: usize,
-    /// Applied ones that were given up and are no part of the ledger.
+    /// Applied ones that were given up, which the ledger only keeps.
     given_up: Vec<usize>,
+    /// Whether the bus tells them too.
+    told_twice: bool,
 }
 
 fn split() -> impl Strategy<Value = Split> {
     let step = (any::<bool>(), 0_usize..3, 1_i64..20);
     prop::collection::vec(step, 0..30).prop_flat_map(|history| {
         let all = history.len() + 3;
-        (Just(history), 0..=all, 0..=all, prop::collection::vec(3..all.max(4), 0..3)).prop_map(
-            |(history, applied, confirmed, given_up)| Split {
+        let given_up = prop::collection::vec(3..all.max(4), 0..3);
+        (Just(history), 0..=all, 0..=all, given_up, any::<bool>()).prop_map(
+            |(history, applied, confirmed, given_up, told_twice)| Split {
                 history,
                 applied,
                 confirmed: confirmed.min(applied),
                 given_up,
+                told_twice,
             },
         )
     })
@@ -54,8 +58,10 @@ proptest! {
                 if index < split.applied && !given_up {
                     ledger.apply(std::slice::from_ref(event));
                 }
-                // A dead letter counts as unconfirmed for ever.
-                if index < split.confirmed && !given_up {
+                if index < split.applied && given_up {
+                    ledger.given_up.lock().unwrap().push(event.clone());
+                }
+                if index < split.confirmed && !(given_up && split.told_twice) {
                     bus.confirm([index]);
                 }
             }

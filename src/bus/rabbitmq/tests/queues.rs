@@ -157,7 +157,7 @@ async fn the_backlog_is_what_waits_and_what_is_in_hand() {
     assert_eq!(bus.backlog(), 5);
 }
 
-/// It would keep its place in the line for the dead letters, and every shard that is rebuilt has to read them.
+/// Whoever waited so would keep its place in the line for the dead letters, for one.
 #[tokio::test]
 async fn nobody_waits_without_end_for_a_broker_that_does_not_answer() {
     let server = RabbitMq::start().await;

@@ -68,10 +68,13 @@ async fn both_ledgers_tell_the_same_facts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
     let file = sqlite::Ledger::open(&path).await.unwrap();
+    let mut behind = shops[0].clone();
+    behind.sold(1);
+    let given_up = behind.sold(1);
     for store in [home.ledger.store(), file.store()] {
         let mut store = store().await.unwrap();
         store.apply(&events).await.unwrap();
-        store.skip(shops[0].id(), 20, "given up").await.unwrap();
+        store.give_up(&given_up, "given up").await.unwrap();
     }
     let mut ours = home.ledger.audit().await.unwrap();
     let mut theirs = sqlite::audit::LedgerFacts::open(&path).await.unwrap();

@@ -33,6 +33,7 @@ async fn the_contract_of_every_ledger_is_kept() {
         overlapping_batches_write_each_event_once,
         an_event_twice_in_one_batch_is_written_once,
         a_number_that_was_given_up_is_a_hole_until_it_is_replayed,
+        what_arrives_late_only_to_be_given_up_is_kept_too,
         numbers_that_never_arrived_are_holes,
         a_batch_that_fails_leaves_nothing_and_the_store_goes_on,
         a_sale_is_read_back_exactly,

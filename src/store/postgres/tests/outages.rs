@@ -84,8 +84,9 @@ async fn a_server_that_is_away_is_passing_trouble_that_takes_no_longer_than_the_
     let began = std::time::Instant::now();
     for error in [
         store.apply(&opened).await.unwrap_err(),
-        store.skip(shop.id(), 1, "no").await.unwrap_err(),
+        store.give_up(&opened[0], "no").await.unwrap_err(),
         ledger.reader().snapshots(0, 1).await.unwrap_err(),
+        ledger.reader().given_up(0, 1).await.unwrap_err(),
         ledger.reader().key_hashes(None, 1).await.unwrap_err(),
         Ledger::open(&limits).await.map(|_| ()).unwrap_err(),
     ] {

@@ -32,7 +32,8 @@ async fn two_shops(home: &Database) -> [Shop; 2] {
             entries: vec![known],
         }))));
         store.apply(&events).await.unwrap();
-        store.skip(shop.id(), shop.sequence + 2, "given up").await.unwrap();
+        shop.sold(1);
+        store.give_up(&shop.sold(1), "given up").await.unwrap();
         connected(home, shop.id()).await;
     }
     shops
@@ -167,11 +168,12 @@ async fn every_tenant_table_is_under_forced_row_level_security() {
         "count_channel_letters",
         "count_hook_letters",
         "page_of_key_hashes",
+        "tenants_given_up",
         "tenants_with_rows",
     ];
     assert_eq!(across, known);
     let definers = "SELECT count(*) FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace";
-    assert_eq!(sqlx::query_scalar::<_, i64>(definers).fetch_one(&mut owner).await.unwrap(), 11);
+    assert_eq!(sqlx::query_scalar::<_, i64>(definers).fetch_one(&mut owner).await.unwrap(), 12);
     let mut blend = home.connect_as_blend().await;
     sqlx::raw_sql("SET blend.across = 'on'").execute(&mut blend).await.unwrap();
     assert_eq!(count(&mut blend, "all_tenants()").await, 2);
