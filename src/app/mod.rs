@@ -38,6 +38,7 @@ use crate::ports::bus::LEDGER_GROUP;
 use crate::ports::clock::SharedClock;
 use crate::ports::dead_letters::DeadLetters;
 use crate::ports::ledger::LedgerReader;
+use crate::ports::spans::Spans;
 use crate::resilience::circuit_breaker::{BreakerPolicy, CircuitBreaker};
 use crate::store::guarded::GuardedReader;
 use adapters::{Adapters, Bus, Ledger};
@@ -117,16 +118,18 @@ impl Engine {
     /// an error.
     pub async fn start(config: &Config, data_dir: &DataDir, clock: SharedClock) -> anyhow::Result<Self> {
         let adapters = Adapters::open(config, data_dir, clock.clone(), None).await?;
-        Self::over(adapters, config, clock, None)
+        Self::over(adapters, config, clock, None, None)
     }
 
     /// Starts the actors. Must run on a thread of an actix `System`. The shards rebuild themselves; what they are asked
     /// meanwhile waits. `address` is where other nodes can send requests to; a command that serves nobody has none.
+    /// `spans` is where steps of traces go, if anywhere.
     fn over(
         adapters: Adapters,
         config: &Config,
         clock: SharedClock,
         address: Option<String>,
+        spans: Option<Arc<dyn Spans>>,
     ) -> anyhow::Result<Self> {
         let Adapters { bus, ledger, new_stock, at_rest, outboxes, findings } = adapters;
         for finding in &findings {
@@ -142,6 +145,7 @@ impl Engine {
             (bus.clone(), ledger.clone(), reader),
             (new_stock, outboxes.clone()),
             clock.clone(),
+            spans,
         )?;
         let unbooked = parts.unbooked.clone();
         let patience = Duration::from_secs(config.server.answer_timeout_secs);

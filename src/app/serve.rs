@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::http::api::{Api, Cluster, LiveBoard, Ops, routes, starting};
 use crate::http::{Authenticator, Secret, ServerLimits, serve as serve_http};
 use crate::ports::clock::SharedClock;
+use crate::telemetry::traces::Traces;
 use anyhow::{Context as _, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::future::Future;
@@ -58,9 +59,11 @@ where
         return Ok(());
     };
     let address_for_others = Some(advertised(config, address));
-    let engine = Engine::over(adapters, config, clock.clone(), address_for_others)?;
+    let traces = Traces::start(&config.traces, clock.clone()).map_err(anyhow::Error::msg)?;
+    let spans = traces.as_ref().map(Traces::spans);
+    let engine = Engine::over(adapters, config, clock.clone(), address_for_others, spans.clone())?;
     let api = Arc::new(api(config, &engine, data_dir.path(), prometheus.clone(), started)?);
-    let table = routes(api).build()?;
+    let table = routes(api).traced(spans).build()?;
     let (stop_edge, edge_stopped) = oneshot::channel::<()>();
     let listener = TcpListener::from_std(listener)?;
     let edge = actix_rt::spawn(serve_http(listener, table, limits(config), async {
@@ -98,6 +101,9 @@ where
     drop(stop_edge);
     let outcome = edge.await.context("the HTTP edge failed")?;
     let report = engine.stop(Duration::from_secs(config.server.shutdown_timeout_secs)).await;
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
     tracing::info!(connections_cut = outcome.cut, clean = report.is_clean(), "stopped");
     match failure {
         // It says what to do, and starting again is not it.

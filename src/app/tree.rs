@@ -7,13 +7,15 @@ use crate::actors::kit::{Handle, Place, RestartPolicy, Spec, Supervisor};
 use crate::actors::ledger_writer::{self, LedgerWriter};
 use crate::actors::nodes::{self, Council, Nodes};
 use crate::actors::reservation::{self, Ports, Reservation, Unbooked};
+use crate::bus::traced;
 use crate::config::Config;
 use crate::domain::decimal::Quantity;
 use crate::ports::Open;
-use crate::ports::bus::{EventFeed, EventLog};
+use crate::ports::bus::{EventFeed, EventLog, LEDGER_GROUP};
 use crate::ports::clock::SharedClock;
 use crate::ports::ledger::LedgerReader;
 use crate::ports::nodes::Assembly;
+use crate::ports::spans::Spans;
 use crate::ports::stock::NewStock;
 use anyhow::Context as _;
 use std::sync::Arc;
@@ -48,6 +50,7 @@ pub struct Parts {
     pub clock: SharedClock,
     pub unbooked: Unbooked,
     pub policy: RestartPolicy,
+    pub spans: Option<Arc<dyn Spans>>,
     settings: reservation::Settings,
 }
 
@@ -58,6 +61,7 @@ impl Parts {
         (bus, ledger, reader): (Bus, Ledger, Arc<dyn LedgerReader>),
         (new_stock, outboxes): (NewStock, Option<Arc<Outboxes>>),
         clock: SharedClock,
+        spans: Option<Arc<dyn Spans>>,
     ) -> anyhow::Result<Self> {
         let max_quantity = Quantity::from_whole(config.engine.max_line_quantity)
             .context("engine.max_line_quantity is out of range")?;
@@ -67,7 +71,7 @@ impl Parts {
             reservation::Settings { shard: 0, shards: config.engine.shards, max_quantity, filter_keys };
         let is_remote = bus.is_remote() || ledger.is_remote() || !config.stock.url.reveal().is_empty();
         let (unbooked, policy) = (Unbooked::default(), restart_policy(config, is_remote));
-        Ok(Self { bus, ledger, reader, new_stock, outboxes, clock, unbooked, policy, settings })
+        Ok(Self { bus, ledger, reader, new_stock, outboxes, clock, unbooked, policy, spans, settings })
     }
 
     /// How many shards there are.
@@ -83,6 +87,10 @@ impl Parts {
         open: Open<Box<dyn EventLog>>,
     ) -> Handle<JournalWriter> {
         let spec = Spec::new(format!("journal{suffix}"), journal_writer::CAPACITY).restart(self.policy);
+        let open = match &self.spans {
+            Some(spans) => traced::log(open, spans.clone()),
+            None => open,
+        };
         supervisor.start(spec, Place::Here, move || JournalWriter::new(open.clone()))
     }
 
@@ -121,6 +129,10 @@ impl Parts {
             .restart(self.policy)
             .limit(LEDGER_LIMIT);
         let store = self.ledger.store();
+        let feed = match &self.spans {
+            Some(spans) => traced::feed(feed, LEDGER_GROUP, spans.clone()),
+            None => feed,
+        };
         supervisor.start(spec, Place::OwnThread, move || {
             LedgerWriter::new(feed.clone(), store.clone(), tell.clone())
         })

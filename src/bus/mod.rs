@@ -5,3 +5,4 @@ mod contract;
 pub mod journal;
 pub mod outbox;
 pub mod rabbitmq;
+pub mod traced;

@@ -47,6 +47,7 @@ pub struct Config {
     pub supervision: Supervision,
     /// Logging.
     pub log: Log,
+    pub traces: Traces,
 }
 
 /// The HTTP edge.
@@ -190,6 +191,16 @@ pub struct Log {
     pub format: LogFormat,
 }
 
+/// Traces to a collector.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traces {
+    /// Its address for OTLP over HTTP, without the path; empty for none.
+    pub endpoint: String,
+    /// Of a thousand traces that begin here, so many are recorded.
+    pub per_mille: u32,
+}
+
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -244,10 +255,12 @@ pub enum ConfigError {
 
 /// The names under which servers are usually told to a program. The program's own names win.
 fn usual_names() -> Env {
-    Env::raw().only(&["DATABASE_URL", "REDIS_URL", "RABBITMQ_URL"]).map(|name| match name.as_str() {
+    let names = ["DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+    Env::raw().only(&names).map(|name| match name.as_str() {
         name if name.eq_ignore_ascii_case("database_url") => "ledger.url".into(),
         name if name.eq_ignore_ascii_case("redis_url") => "stock.url".into(),
-        _ => "bus.url".into(),
+        name if name.eq_ignore_ascii_case("rabbitmq_url") => "bus.url".into(),
+        _ => "traces.endpoint".into(),
     })
 }
 
@@ -313,6 +326,13 @@ impl Config {
             "bus.url (RABBITMQ_URL)",
             "must begin with amqp:// or amqps://",
         )?;
+        rule(
+            self.traces.endpoint.is_empty()
+                || ["http://", "https://"].iter().any(|scheme| self.traces.endpoint.starts_with(scheme)),
+            "traces.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT)",
+            "must begin with http:// or https://",
+        )?;
+        rule(self.traces.per_mille <= 1_000, "traces.per_mille", "must be at most 1000")?;
         rule(self.server.answer_timeout_secs >= 1, "server.answer_timeout_secs", "must be at least 1")?;
         rule(self.ledger.max_connections >= 2, "ledger.max_connections", "must be at least 2")?;
         rule(self.ledger.timeout_secs >= 1, "ledger.timeout_secs", "must be at least 1")?;

@@ -14,6 +14,8 @@ const MAX_STATE: usize = 512;
 const MAX_MEMBERS: usize = 32;
 /// The flags whose meaning is known: sampled, and (level 2) that the id is random.
 const KNOWN_FLAGS: u8 = 0b11;
+/// Somebody records it.
+const SAMPLED: u8 = 0b01;
 
 /// The id of a trace; never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +33,11 @@ impl TraceId {
         );
         Self(id.max(1))
     }
+
+    /// Its 128 bits.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
 }
 
 impl fmt::Display for TraceId {
@@ -39,10 +46,11 @@ impl fmt::Display for TraceId {
     }
 }
 
-/// The trace that a caller sent along.
+/// A trace, and the step of it under which others continue: the caller's, or what a request became here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     id: TraceId,
+    span: u64,
     flags: u8,
     state: Option<Box<str>>,
 }
@@ -65,12 +73,33 @@ impl TraceContext {
             return None;
         }
         let state = tracestate.map(str::trim).filter(|state| is_state(state)).map(Into::into);
-        Some(Self { id: TraceId(id), flags: u8::try_from(flags).ok()? & KNOWN_FLAGS, state })
+        let (span, flags) = (u64::try_from(span).ok()?, u8::try_from(flags).ok()? & KNOWN_FLAGS);
+        Some(Self { id: TraceId(id), span, flags, state })
+    }
+
+    /// A trace that begins with this step, and that is recorded.
+    pub const fn recorded(id: TraceId, span: u64) -> Self {
+        Self { id, span, flags: SAMPLED, state: None }
+    }
+
+    /// The same trace, going on under this step.
+    pub fn under(&self, span: u64) -> Self {
+        Self { span, ..self.clone() }
     }
 
     /// Which trace.
     pub const fn id(&self) -> TraceId {
         self.id
+    }
+
+    /// The step under which others continue.
+    pub const fn span(&self) -> u64 {
+        self.span
+    }
+
+    /// Whether whoever began it wants its steps recorded.
+    pub const fn is_recorded(&self) -> bool {
+        self.flags & SAMPLED != 0
     }
 
     /// `tracestate`, as it came.
@@ -85,9 +114,17 @@ pub fn traceparent(context: Option<&TraceContext>, request_id: &str, span: Uuid)
         Some(context) => (context.id, context.flags),
         None => (TraceId::begun_by(request_id), 0),
     };
-    // The second half of a UUID is its random one.
-    let span = span.as_u64_pair().1.max(1);
-    format!("00-{id}-{span:016x}-{flags:02x}")
+    format!("00-{id}-{:016x}-{flags:02x}", span_of(span))
+}
+
+/// The step that something with this id is: the second half of a UUID is its random one.
+pub fn span_of(id: Uuid) -> u64 {
+    id.as_u64_pair().1.max(1)
+}
+
+/// The id of a step that has no other.
+pub fn new_span() -> u64 {
+    span_of(Uuid::now_v7())
 }
 
 /// Lower-case digits alone, as the recommendation has it.
@@ -174,7 +211,13 @@ mod tests {
         let context = TraceContext::parse(GIVEN, Some("a=1")).unwrap();
         let sent = traceparent(Some(&context), "req-1", event);
         assert_eq!(sent, "00-4bf92f3577b34da6a3ce929d0e0e4736-8a110123456789ab-01");
-        assert_eq!(TraceContext::parse(&sent, Some("a=1")), Some(context));
+        let continued = context.under(span_of(event));
+        assert_eq!(TraceContext::parse(&sent, Some("a=1")), Some(continued));
+        assert_eq!(context.span(), 0x00f0_67aa_0ba9_02b7);
+        let begun = TraceContext::recorded(TraceId::begun_by("caja-7:42"), 7);
+        let sent = traceparent(Some(&begun), "caja-7:42", event);
+        assert!(sent.ends_with("-8a110123456789ab-01"), "whoever goes on with it records it too: {sent}");
+        assert!(context.is_recorded() && begun.is_recorded());
     }
 
     #[test]

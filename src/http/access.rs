@@ -28,6 +28,11 @@ impl RouteMetrics {
         Self { method, route, requests: [const { OnceLock::new() }; CLASSES.len()], seconds: OnceLock::new() }
     }
 
+    /// Method and pattern.
+    pub(super) const fn labels(&self) -> (&'static str, &'static str) {
+        (self.method, self.route)
+    }
+
     pub(super) fn record(&self, status: StatusCode, took: Duration) {
         let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
         let requests = self.requests[class].get_or_init(|| {

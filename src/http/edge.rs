@@ -5,7 +5,7 @@ use super::{
     reply::{ApiError, Response},
     request::{Request, RequestId},
     routes::{Lookup, Params, Route, RouteTable},
-    trace,
+    trace::{self, Step},
 };
 use crate::domain::trace::TraceContext;
 use bytes::{Buf, Bytes, BytesMut};
@@ -71,7 +71,9 @@ where
     B: Buf,
 {
     let received = Instant::now();
-    let (request_id, trace) = (RequestId::of(&head.headers), trace::of(&head.headers));
+    let request_id = RequestId::of(&head.headers);
+    let spans = edge.table.spans.as_ref();
+    let (trace, step) = Step::begin(spans, &request_id, trace::of(&head.headers));
     let (method, path) = (head.method.clone(), head.path.clone());
     let (metrics, result) = match edge.table.find(&method, &path) {
         Lookup::Found(route, params) => {
@@ -104,6 +106,9 @@ where
         }
     };
     metrics.record(response.status(), took);
+    if let (Some(step), Some(spans)) = (step, spans) {
+        step.end(&**spans, &request_id, metrics.labels(), response.status(), took);
+    }
     let mut response = response.into_warp();
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, request_id.header());

@@ -4,6 +4,7 @@
 //! is that of the first, and the compile time does not grow with the list.
 
 use super::{access::RouteMetrics, reply::ApiError, reply::Response, request::Request};
+use crate::ports::spans::Spans;
 use futures_util::future::BoxFuture;
 use hyper::{Method, header::HeaderValue};
 use std::{future::Future, sync::Arc};
@@ -47,7 +48,10 @@ pub enum RouteError {
 
 /// The list of routes while it is being written, one a line.
 #[derive(Default)]
-pub struct Routes(Vec<Draft>);
+pub struct Routes {
+    drafts: Vec<Draft>,
+    spans: Option<Arc<dyn Spans>>,
+}
 
 struct Draft {
     method: Method,
@@ -71,6 +75,13 @@ macro_rules! verbs {
 }
 
 impl Routes {
+    /// Every request is a step of a trace, where one is recorded.
+    #[must_use]
+    pub fn traced(mut self, spans: Option<Arc<dyn Spans>>) -> Self {
+        self.spans = spans;
+        self
+    }
+
     /// No routes.
     pub fn new() -> Self {
         Self::default()
@@ -81,14 +92,14 @@ impl Routes {
     /// Any of the five methods, with a handler made elsewhere.
     #[must_use]
     pub fn route(mut self, method: Method, path: &'static str, handler: Handler) -> Self {
-        self.0.push(Draft { method, path, body_limit: None, handler });
+        self.drafts.push(Draft { method, path, body_limit: None, handler });
         self
     }
 
     /// Gives the route added last its own body limit.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
-        if let Some(last) = self.0.last_mut() {
+        if let Some(last) = self.drafts.last_mut() {
             last.body_limit = Some(bytes);
         }
         self
@@ -97,14 +108,14 @@ impl Routes {
     /// Adds the routes of another list.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
+        self.drafts.extend(other.drafts);
         self
     }
 
     /// The table, or why there can be none.
     pub fn build(self) -> Result<Arc<RouteTable>, RouteError> {
-        let mut table = RouteTable::default();
-        for draft in self.0 {
+        let mut table = RouteTable { spans: self.spans, ..RouteTable::default() };
+        for draft in self.drafts {
             let Draft { method, path, body_limit, handler } = draft;
             let params: Vec<&'static str> = param_names(path).collect();
             if params.len() > MAX_PARAMS {
@@ -144,6 +155,8 @@ pub struct RouteTable {
     trees: [matchit::Router<usize>; METHODS.len()],
     routes: Vec<Route>,
     pub(super) unmatched: RouteMetrics,
+    /// Where the steps of traces go, if anywhere.
+    pub(super) spans: Option<Arc<dyn Spans>>,
 }
 
 /// What the table says about a method and a path.

@@ -11,6 +11,7 @@ pub mod leases;
 pub mod ledger;
 pub mod nodes;
 pub mod outbox;
+pub mod spans;
 pub mod stock;
 
 use futures_util::future::BoxFuture;

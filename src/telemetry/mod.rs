@@ -1,4 +1,6 @@
-//! Logs to stderr, metrics in Prometheus' text form.
+//! Logs to stderr, metrics in Prometheus' text form, traces to a collector.
+
+pub mod traces;
 
 use crate::config::{Log, LogFormat};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
@@ -70,5 +72,6 @@ fn describe() {
     describe_counter!("blend_ledger_dead_letters_total", "Events given up by the ledger");
     describe_histogram!("blend_ledger_batch_seconds", Unit::Seconds, "One ledger transaction");
     describe_gauge!("blend_ledger_lag_events", "Durable events that the ledger does not have yet");
+    describe_counter!("blend_spans_lost_total", "Steps of traces that no collector took");
     describe_gauge!("blend_journal_findings", "Damages found when the journal was opened");
 }

@@ -11,7 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ports", &["domain"]),
     ("resilience", &["domain", "ports"]),
     ("config", &[]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "domain", "ports"]),
     ("migrations", &["ports"]),
     ("sqlite", &["migrations", "ports"]),
     ("bus", &["domain", "ports", "resilience", "sqlite"]),

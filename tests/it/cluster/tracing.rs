@@ -1,14 +1,20 @@
-//! A trace goes from the till through logs and event to whoever listens at the broker.
+//! A trace goes from the till through logs and event to whoever listens at the broker, and its steps to a collector.
 
 use super::Servers;
 use crate::support::api::CHECKOUT;
 use crate::support::shop::PLAIN;
 use crate::support::{PATIENCE, eventually};
+use blend::http::{Request, Response, Routes, ServerLimits, serve};
 use futures_util::StreamExt as _;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties, Consumer};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -76,4 +82,61 @@ async fn a_trace_goes_from_the_till_to_whoever_listens_to_sales() {
     })
     .await;
     shop.close().await;
+}
+
+/// A collector, and the steps that it was sent.
+async fn collector() -> (String, mpsc::Receiver<Span>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, steps) = mpsc::channel(1_000);
+    let take = move |request: Request| {
+        let sender = sender.clone();
+        async move {
+            let sent = ExportTraceServiceRequest::decode(request.body).unwrap();
+            let scopes = sent.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+            scopes.flat_map(|scope| scope.spans).for_each(|span| sender.try_send(span).unwrap());
+            Ok(Response::empty(StatusCode::OK))
+        }
+    };
+    let table = Routes::new().post("/v1/traces", take).build().unwrap();
+    tokio::spawn(serve(listener, table, ServerLimits::default(), std::future::pending()));
+    (format!("http://{address}"), steps)
+}
+
+#[tokio::test]
+async fn the_steps_of_a_recorded_trace_reach_its_collector_and_of_no_other() {
+    let servers = Servers::start().await;
+    let (endpoint, mut steps) = collector().await;
+    let mut node = servers.node();
+    node.set("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint);
+    node.set("BLEND_TRACES__PER_MILLE", "0");
+    let shop = servers.shop_on(node, 1_000).await;
+    let sell = async |parent: &str| {
+        let headers = [("traceparent", parent)];
+        let sold = shop.till.send(Method::POST, CHECKOUT, &headers, shop.basket(&[(PLAIN, "1")])).await;
+        assert_eq!(sold.unwrap().status, 201);
+    };
+    sell("00-nada").await;
+    sell(&format!("00-{TRACE}-00f067aa0ba902b7-00")).await;
+    sell(&format!("00-{TRACE}-00f067aa0ba902b7-01")).await;
+    let mut found = Vec::new();
+    while found.len() < 3 {
+        found.push(timeout(PATIENCE, steps.recv()).await.expect("a step is missing").unwrap());
+    }
+    found.sort_by_key(|span: &Span| span.start_time_unix_nano);
+    let names: Vec<_> = found.iter().map(|span| span.name.as_str()).collect();
+    assert_eq!(names, ["POST /api/v1/ventas/checkout", "publish sales.created", "process sales.created"]);
+    let trace = u128::from_str_radix(TRACE, 16).unwrap().to_be_bytes();
+    let mut parent = 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes().to_vec();
+    for span in found {
+        assert_eq!(
+            (span.trace_id.as_slice(), &span.parent_span_id),
+            (trace.as_slice(), &parent),
+            "{}",
+            span.name
+        );
+        parent = span.span_id;
+    }
+    shop.close().await;
+    assert_eq!(steps.try_recv().ok(), None, "what nobody records was sent");
 }

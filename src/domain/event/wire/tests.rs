@@ -2,6 +2,7 @@ use super::*;
 use crate::domain::catalogue::{UnitKind, tests::unit};
 use crate::domain::erp::{Account, AccountKey, Held, Identity, Row, RowId};
 use crate::domain::tenant::LocationKind;
+use crate::domain::trace::span_of;
 
 fn event(body: Body) -> Event {
     Event {
@@ -125,7 +126,9 @@ fn an_event_carries_the_trace_of_its_request() {
     sold.trace = TraceContext::parse(given, Some("rojo=1,azul=2")).map(Arc::new);
     let mut json = Vec::new();
     sold.encode(&mut json).unwrap();
-    assert_eq!(Event::decode("sales.created", &json).unwrap(), sold);
+    let mut read = sold.clone();
+    read.trace = sold.trace.as_ref().map(|trace| Arc::new(trace.under(span_of(sold.id.0))));
+    assert_eq!(Event::decode("sales.created", &json).unwrap(), read, "who reads it continues from the event");
     let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(value["traceparent"], sold.traceparent());
     assert_eq!(value["tracestate"], "rojo=1,azul=2");
