@@ -226,6 +226,10 @@ impl EventFeed for OnceFeed {
         async { Ok(()) }.boxed()
     }
 
+    fn gives_up(&self, _: &Delivery) -> bool {
+        true
+    }
+
     fn reject<'a>(
         &'a mut self,
         delivery: &'a Delivery,

@@ -124,6 +124,10 @@ impl EventFeed for Feed {
         async { Ok(()) }.boxed()
     }
 
+    fn gives_up(&self, _: &Delivery) -> bool {
+        false
+    }
+
     fn reject<'a>(&'a mut self, _: &'a Delivery, _: &'a str) -> BoxFuture<'a, Result<Rejection, PortError>> {
         async { Ok(Rejection::Retry) }.boxed()
     }

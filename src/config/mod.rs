@@ -328,9 +328,10 @@ impl Config {
         )?;
         rule(
             self.traces.endpoint.is_empty()
-                || ["http://", "https://"].iter().any(|scheme| self.traces.endpoint.starts_with(scheme)),
+                || !self.traces.endpoint.contains('@')
+                    && ["http://", "https://"].iter().any(|scheme| self.traces.endpoint.starts_with(scheme)),
             "traces.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT)",
-            "must begin with http:// or https://",
+            "must begin with http:// or https:// and hold no password",
         )?;
         rule(self.traces.per_mille <= 1_000, "traces.per_mille", "must be at most 1000")?;
         rule(self.server.answer_timeout_secs >= 1, "server.answer_timeout_secs", "must be at least 1")?;

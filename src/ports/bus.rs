@@ -74,9 +74,7 @@ pub trait EventFeed: Send {
     fn done<'a>(&'a mut self, deliveries: &'a [Delivery]) -> BoxFuture<'a, Result<(), PortError>>;
 
     /// Whether a failure of this delivery would be its last, after which it is a dead letter.
-    fn gives_up(&self, _delivery: &Delivery) -> bool {
-        false
-    }
+    fn gives_up(&self, delivery: &Delivery) -> bool;
 
     /// A delivery failed for good reason; it is tried again by schedule, then becomes a dead letter.
     fn reject<'a>(

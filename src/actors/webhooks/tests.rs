@@ -70,6 +70,10 @@ impl EventFeed for Feed {
         async { Ok(()) }.boxed()
     }
 
+    fn gives_up(&self, _: &Delivery) -> bool {
+        false
+    }
+
     fn reject<'a>(
         &'a mut self,
         _delivery: &'a Delivery,

@@ -10,6 +10,7 @@ mod postgres;
 mod rabbitmq;
 mod redis;
 mod report;
+mod traces;
 
 pub(super) use address::Address;
 pub use report::{Check, Report, Verdict};
@@ -39,8 +40,12 @@ pub async fn examine(config: &Config, clock: &dyn Clock, limit: Duration) -> Rep
         "" => checks.ok("server", "embedded: journal.db in the data directory"),
         url => rabbitmq::probe(url, limit / 2, checks).await,
     });
-    let parts = tokio::join!(here, files, postgres, redis, rabbitmq);
-    Report::new([parts.0, parts.1, parts.2, parts.3, parts.4].concat())
+    let traces = within("traces", limit, async |checks| match config.traces.endpoint.as_str() {
+        "" => {}
+        endpoint => traces::probe(endpoint, checks).await,
+    });
+    let parts = tokio::join!(here, files, postgres, redis, rabbitmq, traces);
+    Report::new([parts.0, parts.1, parts.2, parts.3, parts.4, parts.5].concat())
 }
 
 /// Runs a probe, but not for ever.

@@ -200,6 +200,10 @@ impl EventFeed for Feed {
         .boxed()
     }
 
+    fn gives_up(&self, _: &Delivery) -> bool {
+        false
+    }
+
     fn reject<'a>(&'a mut self, _: &'a Delivery, _: &'a str) -> BoxFuture<'a, Result<Rejection, PortError>> {
         future::ready(self.tries_nothing_again()).boxed()
     }

@@ -37,6 +37,10 @@ impl EventFeed for WhileWriting {
         self.feed.done(deliveries)
     }
 
+    fn gives_up(&self, delivery: &Delivery) -> bool {
+        self.feed.gives_up(delivery)
+    }
+
     fn reject<'a>(
         &'a mut self,
         delivery: &'a Delivery,

@@ -1,5 +1,6 @@
 //! `blend doctor`: what it finds, what it advises, and that one silent server does not hide another.
 
+use crate::servers::free_port;
 use crate::servers::postgres::Postgres;
 use crate::servers::rabbitmq::RabbitMq;
 use crate::servers::redis::RedisServer;
@@ -47,6 +48,23 @@ async fn an_embedded_installation_is_healthy_before_and_while_it_runs() {
     let said = doctor(&blend, &[], &[]).await.done();
     assert!(said.contains("(blend serve)") && said.contains(server.address()), "{said}");
     assert!(server.sigterm().await.success());
+}
+
+#[tokio::test]
+async fn a_collector_that_takes_no_traces_is_warned_of() {
+    let blend = Blend::new();
+    assert!(!doctor(&blend, &[], &[]).await.done().contains("traces"), "nobody asked for one");
+    let closed = format!("http://127.0.0.1:{}", free_port());
+    let (found, other) =
+        (checks(&blend, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &closed)]).await, blend.serve().await);
+    assert_eq!(verdict(&found, "traces collector"), "warning");
+    // A server, but of something else.
+    let found = checks(&blend, &[("BLEND_TRACES__ENDPOINT", &other.url())]).await;
+    assert_eq!(verdict(&found, "traces collector"), "warning");
+    assert!(format!("{found:?}").contains("/v1/traces answers 404"), "{found:?}");
+    let ran =
+        doctor(&blend, &[("BLEND_TRACES__ENDPOINT", &format!("http://ana:{SECRET}@localhost"))], &[]).await;
+    assert!(ran.refused().contains("traces.endpoint"));
 }
 
 #[tokio::test]

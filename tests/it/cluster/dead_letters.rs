@@ -27,10 +27,11 @@ async fn a_message_that_nobody_understands_is_kept_and_named_by_the_checker() {
     }
 }
 
-/// The ledger refuses a sale for a reason that somebody mends later; until then it is listed, then it is tried again.
+/// The ledger refuses a sale for a reason that somebody mends later; until then it is listed, and sold in every rebuild,
+/// then it is tried again.
 #[tokio::test]
-async fn what_was_given_up_is_listed_and_replayed_once_its_cause_is_mended() {
-    let servers = Servers::start().await;
+async fn what_was_given_up_stays_sold_and_is_replayed_once_its_cause_is_mended() {
+    let mut servers = Servers::start().await;
     let mut node = servers.node();
     node.set("BLEND_JOURNAL__RETRY_SECS", "[0]");
     let shop = servers.shop_on(node, 1_000).await;
@@ -44,6 +45,15 @@ async fn what_was_given_up_is_listed_and_replayed_once_its_cause_is_mended() {
     })
     .await;
     assert!(listed.contains("no_more"), "{listed}");
+    // Redis comes back empty, and the ledger has none of the three.
+    servers.redis.kill_and_restart().await;
+    let refused = eventually("the shard is rebuilt", async || {
+        let reply = shop.sell(&[(PLAIN, "995")]).await;
+        (reply.status != 503).then_some(reply)
+    })
+    .await;
+    assert_eq!(refused.outcome(), (400, "stock_insuficiente"));
+    assert_eq!(shop.stock(PLAIN).await, "994");
     let dry = shop.blend.command(&["dlq", "replay", "--all", "--dry-run"]).await.done();
     assert!(dry.contains("3 would be tried again"), "{dry}");
     servers.postgres.sql("ALTER TABLE sales DROP CONSTRAINT no_more");
