@@ -52,7 +52,8 @@ impl Chain {
         let mut nodes = Vec::new();
         for _ in 0..2 {
             let mut node = servers.node();
-            node.set("BLEND_SERVER__ANSWER_TIMEOUT_SECS", "2");
+            // The checker asks for the stock of the whole catalogue, which takes a debug build seconds if it is a real one.
+            node.set("BLEND_SERVER__ANSWER_TIMEOUT_SECS", "5");
             let server = node.stand_by().await;
             if nodes.is_empty() {
                 eventually("the first node sells", async || is_ready(&server).await.then_some(())).await;
