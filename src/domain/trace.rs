@@ -97,6 +97,11 @@ impl TraceContext {
         self.span
     }
 
+    /// `traceparent` for whoever goes on under that step.
+    pub fn header(&self) -> String {
+        format!("00-{}-{:016x}-{:02x}", self.id, self.span, self.flags)
+    }
+
     /// Whether whoever began it wants its steps recorded.
     pub const fn is_recorded(&self) -> bool {
         self.flags & SAMPLED != 0
@@ -114,7 +119,7 @@ pub fn traceparent(context: Option<&TraceContext>, request_id: &str, span: Uuid)
         Some(context) => (context.id, context.flags),
         None => (TraceId::begun_by(request_id), 0),
     };
-    format!("00-{id}-{:016x}-{flags:02x}", span_of(span))
+    TraceContext { id, span: span_of(span), flags, state: None }.header()
 }
 
 /// The step that something with this id is: the second half of a UUID is its random one.

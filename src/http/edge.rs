@@ -73,7 +73,7 @@ where
     let received = Instant::now();
     let request_id = RequestId::of(&head.headers);
     let spans = edge.table.spans.as_ref();
-    let (trace, step) = Step::begin(spans, &request_id, trace::of(&head.headers));
+    let (trace, step) = Step::begin(spans, &head.path, &request_id, trace::of(&head.headers));
     let (method, path) = (head.method.clone(), head.path.clone());
     let (metrics, result) = match edge.table.find(&method, &path) {
         Lookup::Found(route, params) => {

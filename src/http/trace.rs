@@ -30,9 +30,10 @@ pub(super) struct Step {
 
 impl Step {
     /// The step of this request, if its trace is recorded, and the trace as what is done for it continues it: a caller's
-    /// own, or one that begins here.
+    /// own, or one that begins here. What asks every few seconds how things are begins none.
     pub(super) fn begin(
         spans: Option<&Arc<dyn Spans>>,
+        path: &str,
         request_id: &RequestId,
         given: Option<Arc<TraceContext>>,
     ) -> (Option<Arc<TraceContext>>, Option<Self>) {
@@ -41,7 +42,9 @@ impl Step {
             Some(given) if given.is_recorded() => (given.under(new_span()), given.span()),
             Some(_) => return (given, None),
             None => match TraceId::begun_by(request_id.as_str()) {
-                id if spans.takes(id) => (TraceContext::recorded(id, new_span()), 0),
+                id if path.starts_with("/api/") && spans.takes(id) => {
+                    (TraceContext::recorded(id, new_span()), 0)
+                }
                 _ => return (None, None),
             },
         };

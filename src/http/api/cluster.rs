@@ -38,7 +38,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(300);
 
 /// What only this connection is about, or what the next one says for itself.
-const NOT_PASSED_ON: [HeaderName; 9] = [
+const NOT_PASSED_ON: [HeaderName; 10] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::DATE,
@@ -48,7 +48,10 @@ const NOT_PASSED_ON: [HeaderName; 9] = [
     header::UPGRADE,
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("x-process-time"),
+    TRACEPARENT,
 ];
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The other nodes, as the edge sees them.
 pub struct Cluster {
@@ -227,6 +230,9 @@ impl Cluster {
         let passed = request.headers.iter().filter(|(name, _)| !NOT_PASSED_ON.contains(name));
         let mut headers: Vec<_> = passed.map(|(name, value)| (name.clone(), value.clone())).collect();
         headers.push((HeaderName::from_static("x-request-id"), request.request_id.header()));
+        // The other node goes on under this one's step.
+        let trace = request.trace.as_ref().map(|trace| HeaderValue::try_from(trace.header()));
+        headers.extend(trace.and_then(Result::ok).map(|trace| (TRACEPARENT, trace)));
         let me = HeaderValue::from_str(&self.council.me().to_string());
         headers.push((FORWARDED, me.unwrap_or(HeaderValue::from_static("node"))));
         let answer =

@@ -1,7 +1,7 @@
 //! A trace goes from the till through logs and event to whoever listens at the broker, and its steps to a collector.
 
-use super::Servers;
-use crate::support::api::CHECKOUT;
+use super::{Servers, holds, till_at};
+use crate::support::api::{Api, CHECKOUT};
 use crate::support::shop::PLAIN;
 use crate::support::{PATIENCE, eventually};
 use blend::http::{Request, Response, Routes, ServerLimits, serve};
@@ -103,40 +103,55 @@ async fn collector() -> (String, mpsc::Receiver<Span>) {
     (format!("http://{address}"), steps)
 }
 
+/// Over two nodes: one of them passes what it is asked on to the one that has the shop.
 #[tokio::test]
 async fn the_steps_of_a_recorded_trace_reach_its_collector_and_of_no_other() {
     let servers = Servers::start().await;
     let (endpoint, mut steps) = collector().await;
-    let mut node = servers.node();
-    node.set("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint);
-    node.set("BLEND_TRACES__PER_MILLE", "0");
-    let shop = servers.shop_on(node, 1_000).await;
-    let sell = async |parent: &str| {
+    let [one, two] = [(); 2].map(|()| {
+        let mut node = servers.node();
+        node.set("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint);
+        node.set("BLEND_TRACES__PER_MILLE", "0");
+        node
+    });
+    let shop = servers.shop_on(one, 1_000).await;
+    let other = two.serve().await;
+    holds(&other, 2).await;
+    holds(&shop.server, 2).await;
+    let sell = async |till: &Api, parent: &str| {
         let headers = [("traceparent", parent)];
-        let sold = shop.till.send(Method::POST, CHECKOUT, &headers, shop.basket(&[(PLAIN, "1")])).await;
+        let sold = till.send(Method::POST, CHECKOUT, &headers, shop.basket(&[(PLAIN, "1")])).await;
         assert_eq!(sold.unwrap().status, 201);
     };
-    sell("00-nada").await;
-    sell(&format!("00-{TRACE}-00f067aa0ba902b7-00")).await;
-    sell(&format!("00-{TRACE}-00f067aa0ba902b7-01")).await;
+    sell(&shop.till, "00-nada").await;
+    sell(&shop.till, &format!("00-{TRACE}-00f067aa0ba902b7-00")).await;
+    let tills = [shop.till.clone(), till_at(&shop, &other)];
+    let traces = [u128::from_str_radix(TRACE, 16).unwrap(), 0xc0de];
+    for (till, trace) in tills.iter().zip(traces) {
+        sell(till, &format!("00-{trace:032x}-00f067aa0ba902b7-01")).await;
+    }
     let mut found = Vec::new();
-    while found.len() < 3 {
+    while found.len() < 7 {
         found.push(timeout(PATIENCE, steps.recv()).await.expect("a step is missing").unwrap());
     }
     found.sort_by_key(|span: &Span| span.start_time_unix_nano);
-    let names: Vec<_> = found.iter().map(|span| span.name.as_str()).collect();
-    assert_eq!(names, ["POST /api/v1/ventas/checkout", "publish sales.created", "process sales.created"]);
-    let trace = u128::from_str_radix(TRACE, 16).unwrap().to_be_bytes();
-    let mut parent = 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes().to_vec();
-    for span in found {
-        assert_eq!(
-            (span.trace_id.as_slice(), &span.parent_span_id),
-            (trace.as_slice(), &parent),
-            "{}",
-            span.name
-        );
-        parent = span.span_id;
+    let mut lengths = Vec::new();
+    for trace in traces {
+        let of_it: Vec<_> = found.iter().filter(|span| span.trace_id == trace.to_be_bytes()).collect();
+        let names: Vec<_> = of_it.iter().map(|span| span.name.as_str()).collect();
+        let all = ["POST /api/v1/ventas/checkout"; 2].into_iter().chain(["publish sales.created"]);
+        let all: Vec<_> = all.chain(["process sales.created"]).collect();
+        assert!(names == all || names == all[1..], "{names:?}");
+        lengths.push(names.len());
+        let mut parent = 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes().to_vec();
+        for span in of_it {
+            assert_eq!(span.parent_span_id, parent, "{}", span.name);
+            parent.clone_from(&span.span_id);
+        }
     }
+    lengths.sort_unstable();
+    assert_eq!(lengths, [3, 4]);
+    assert!(other.sigterm().await.success());
     shop.close().await;
     assert_eq!(steps.try_recv().ok(), None, "what nobody records was sent");
 }
