@@ -201,6 +201,13 @@ pub struct Traces {
     pub per_mille: u32,
 }
 
+impl Traces {
+    /// Where spans are posted to.
+    pub fn url(&self) -> String {
+        format!("{}/v1/traces", self.endpoint.trim_end_matches('/'))
+    }
+}
+
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]

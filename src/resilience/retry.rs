@@ -20,6 +20,11 @@ impl RetrySchedule {
         let spread = u64::try_from(wait.as_micros() / 5).unwrap_or(u64::MAX).max(1);
         Some(wait + Duration::from_micros(dice % spread))
     }
+
+    /// Whether it is time to give up after so many failures.
+    pub fn is_over_after(&self, failures: u32) -> bool {
+        self.wait_after(failures, 0).is_none()
+    }
 }
 
 #[cfg(test)]

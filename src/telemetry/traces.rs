@@ -53,7 +53,7 @@ impl Traces {
         let mut exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(Client(client))
-            .with_endpoint(format!("{}/v1/traces", settings.endpoint.trim_end_matches('/')))
+            .with_endpoint(settings.url())
             .with_timeout(PATIENCE)
             .build()
             .map_err(|error| fail(&error))?;
@@ -316,11 +316,16 @@ mod tests {
     #[tokio::test]
     async fn what_finds_no_room_is_dropped_and_nobody_waits() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let traces = start(&format!("http://{}", listener.local_addr().unwrap()), 1_000);
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let (told, endpoint) = (recorder.handle(), format!("http://{}", listener.local_addr().unwrap()));
+        let traces = metrics::with_local_recorder(&recorder, || start(&endpoint, 1_000));
         // It takes the connection and never answers.
         let spans = traces.spans();
         (1..=3 * ROOM as u64).for_each(|id| spans.record(step(id)));
-        assert!(traces.queue.sender.capacity() < ROOM);
+        let text = told.render();
+        let lost = text.lines().find_map(|line| line.strip_prefix("blend_spans_lost_total "));
+        // What is not in the queue or in the one request that is under way.
+        assert!(lost.unwrap().parse::<usize>().unwrap() >= 2 * ROOM - BATCH, "{text}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub async fn examine(config: &Config, clock: &dyn Clock, limit: Duration) -> Rep
     });
     let traces = within("traces", limit, async |checks| match config.traces.endpoint.as_str() {
         "" => {}
-        endpoint => traces::probe(endpoint, checks).await,
+        _ => traces::probe(&config.traces.url(), checks).await,
     });
     let parts = tokio::join!(here, files, postgres, redis, rabbitmq, traces);
     Report::new([parts.0, parts.1, parts.2, parts.3, parts.4, parts.5].concat())

@@ -349,7 +349,7 @@ impl EventFeed for Feed {
     }
 
     fn gives_up(&self, delivery: &Delivery) -> bool {
-        self.shared.settings.retries.wait_after(delivery.attempt + 1, 0).is_none()
+        self.shared.settings.retries.is_over_after(delivery.attempt + 1)
     }
 
     fn reject<'a>(
