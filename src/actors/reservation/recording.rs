@@ -13,25 +13,19 @@ use crate::ports::bus::AppendError;
 /// Events of one batch to the journal at most; an import is never split.
 const BATCH: usize = 2_048;
 
-/// Batches with the journal at most: one that is being committed, and the next.
-pub(super) const UNDER_WAY: usize = 2;
+/// Batches with the journal at most: one that is being committed, and those that will share the next commit. With fewer
+/// the last one, often of a sale or two, would have that commit for itself, and all who come behind it would wait.
+pub(super) const UNDER_WAY: usize = 8;
 
-/// Sales that are sent at once, whatever else is in the mailbox. Of many tills that come back together the first are
-/// committed while the others are still decided upon; with two batches under way, those behind gather anyway. Not where
-/// the hot tier is a round trip away: what was reserved together goes on together, for each batch costs several of them.
-const AT_ONCE: usize = 16;
+/// The same where the hot tier is a round trip away: what was reserved together goes on together, for each batch costs
+/// several of them.
+const UNDER_WAY_FAR: usize = 2;
 
 impl Reservation {
     /// Puts an event into the next batch.
     pub(super) fn record(&mut self, draft: Draft, cx: &mut Cx<Self>) {
-        // Other drafts may be parts of something that is durable as a whole or not at all.
-        let is_sale = matches!(draft.done, Done::Sale(_));
         self.outbox.push(draft);
-        if is_sale && !self.stock.is_far() && self.outbox.len() >= AT_ONCE {
-            self.flush(cx);
-        } else {
-            self.schedule_flush(cx);
-        }
+        self.schedule_flush(cx);
     }
 
     /// Sends the next batch behind what is in the mailbox now, if not before. Not later: tills that were just answered
@@ -48,7 +42,11 @@ impl Reservation {
     /// Whether there is something to send and room for it. After a failure the numbers of everything under way are
     /// given out again, so all of it has to be back first.
     fn may_send(&self) -> bool {
-        let most = if self.lane.is_broken() { 1 } else { UNDER_WAY };
+        let most = match (self.lane.is_broken(), self.stock.is_far()) {
+            (true, _) => 1,
+            (false, true) => UNDER_WAY_FAR,
+            (false, false) => UNDER_WAY,
+        };
         !self.outbox.is_empty() && self.under_way.len() < most
     }
 

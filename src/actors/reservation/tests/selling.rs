@@ -41,6 +41,27 @@ fn a_short_sale_names_every_unit_with_the_sum_of_its_lines_and_takes_nothing() {
     });
 }
 
+/// A batch that went out early must not have the next commit for itself.
+#[test]
+fn who_comes_during_a_commit_shares_the_next_one() {
+    on_system(async {
+        let mut shop = Shop::new(1);
+        let world = World::with(shop.opened(100));
+        world.on_hand(&shop).await;
+        world.bus.hold();
+        let mut sales = Vec::new();
+        for batches in 1..=5 {
+            sales.push(actix_rt::spawn(world.shards.clone().checkout_owned(ask(&shop, &[(0, 1)], None))));
+            until(|| world.registry.find("journal").unwrap().mailbox_depth == batches).await;
+        }
+        world.bus.release();
+        for sale in sales {
+            assert!(sale.await.unwrap().unwrap().is_ok());
+        }
+        assert_eq!(world.bus.commits(), [1, 4]);
+    });
+}
+
 #[test]
 fn units_that_wait_for_the_journal_are_not_for_sale_and_are_shown_as_held() {
     on_system(async {
