@@ -191,11 +191,15 @@ fn command(
         .env("RABBITMQ_LOG_BASE", at("log"))
         .env("RABBITMQ_CONFIG_FILE", at("rabbitmq.conf"))
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
-        .env("RABBITMQ_PLUGINS_DIR", at("home/plugins"))
         .env(
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
             "+S 2:2 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
         );
+    // A broker that is not where Debian puts it finds its applications by itself.
+    let plugins = at("home/plugins");
+    if plugins.exists() {
+        command.env("RABBITMQ_PLUGINS_DIR", plugins);
+    }
     command
 }
 
