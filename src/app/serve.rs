@@ -6,9 +6,12 @@ use super::waiting::Waiting;
 use super::{Engine, Failure};
 use crate::config::Config;
 use crate::http::api::{Api, Cluster, LiveBoard, Ops, routes, starting};
-use crate::http::{Authenticator, Secret, ServerLimits, serve as serve_http};
+use crate::http::{
+    Authenticator, RouteTable, Secret, ServeOutcome, ServerLimits, Tables, serve as serve_http,
+};
 use crate::ports::clock::SharedClock;
 use crate::telemetry::traces::Traces;
+use actix_rt::task::JoinHandle;
 use anyhow::{Context as _, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::future::Future;
@@ -54,7 +57,9 @@ where
         .with_context(|| format!("cannot listen on {listen}: choose another address with --listen"))?;
     let address = listener.local_addr()?;
     let mut stop = pin!(stop);
-    let Some(adapters) = open(config, &data_dir, &clock, &listener, stop.as_mut()).await? else {
+    let (door, adapters) = open(config, &data_dir, &clock, Door::Closed(listener), stop.as_mut()).await?;
+    let Some(adapters) = adapters else {
+        door.close().await?;
         tracing::info!("stopped before it could start");
         return Ok(());
     };
@@ -64,12 +69,7 @@ where
     let engine = Engine::over(adapters, config, clock.clone(), address_for_others, spans.clone())?;
     let api = Arc::new(api(config, &engine, data_dir.path(), prometheus.clone(), started)?);
     let table = routes(api).traced(spans).build()?;
-    let (stop_edge, edge_stopped) = oneshot::channel::<()>();
-    let listener = TcpListener::from_std(listener)?;
-    let edge = actix_rt::spawn(serve_http(listener, table, limits(config), async {
-        // A sender that is gone means the same as one that spoke.
-        edge_stopped.await.ok();
-    }));
+    let door = door.answer_by(table, config)?;
     // A rebuild may take its time; whoever wants the process to end before it is over need not wait for it.
     let ready = tokio::select! {
         ready = engine.ready() => ready.map(|()| true)?,
@@ -97,9 +97,8 @@ where
         }
     }
     tracing::info!("stopping");
-    companions.iter().for_each(actix_rt::task::JoinHandle::abort);
-    drop(stop_edge);
-    let outcome = edge.await.context("the HTTP edge failed")?;
+    companions.iter().for_each(JoinHandle::abort);
+    let outcome = door.close().await?;
     let report = engine.stop(Duration::from_secs(config.server.shutdown_timeout_secs)).await;
     if let Some(traces) = traces {
         traces.finish().await;
@@ -125,34 +124,62 @@ async fn open(
     config: &Config,
     data_dir: &DataDir,
     clock: &SharedClock,
-    listener: &std::net::TcpListener,
+    door: Door,
     mut stop: Pin<&mut impl Future<Output = ()>>,
-) -> anyhow::Result<Option<Adapters>> {
+) -> anyhow::Result<(Door, Option<Adapters>)> {
     let waiting = Arc::new(Waiting::default());
     let mut opening = pin!(Adapters::open(config, data_dir, clock.clone(), Some(&waiting)));
     tokio::select! {
-        opened = &mut opening => return opened.map(Some),
+        opened = &mut opening => return Ok((door, Some(opened?))),
         () = waiting.begun() => {}
-        () = &mut stop => return Ok(None),
+        () = &mut stop => return Ok((door, None)),
     }
     let told = waiting.clone();
     let table = starting(clock.clone(), Arc::new(move || told.list())).build()?;
-    let (stop_edge, edge_stopped) = oneshot::channel::<()>();
-    let edge = actix_rt::spawn(serve_http(
-        TcpListener::from_std(listener.try_clone()?)?,
-        table,
-        limits(config),
-        async {
-            edge_stopped.await.ok();
-        },
-    ));
-    let opened = tokio::select! {
-        opened = opening => opened.map(Some),
-        () = stop => Ok(None),
-    };
-    drop(stop_edge);
-    edge.await.context("the HTTP edge failed")?;
-    opened
+    let door = door.answer_by(table, config)?;
+    tokio::select! {
+        opened = opening => Ok((door, Some(opened?))),
+        () = stop => Ok((door, None)),
+    }
+}
+
+/// The edge on its port.
+enum Door {
+    /// Callers wait in the queue of the port.
+    Closed(std::net::TcpListener),
+    /// They are answered.
+    Open { tables: Arc<Tables>, stop: oneshot::Sender<()>, edge: JoinHandle<ServeOutcome> },
+}
+
+impl Door {
+    /// Answers by this table from now on, those too who have been answered by another one.
+    fn answer_by(self, table: Arc<RouteTable>, config: &Config) -> anyhow::Result<Self> {
+        let listener = match self {
+            Self::Closed(listener) => TcpListener::from_std(listener)?,
+            Self::Open { ref tables, .. } => {
+                tables.change_to(table);
+                return Ok(self);
+            }
+        };
+        let tables = Tables::new(table);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let edge = actix_rt::spawn(serve_http(listener, tables.clone(), limits(config), async {
+            // A sender that is gone means the same as one that spoke.
+            stopped.await.ok();
+        }));
+        Ok(Self::Open { tables, stop, edge })
+    }
+
+    /// Lets nobody in any more and waits for those who are.
+    async fn close(self) -> anyhow::Result<ServeOutcome> {
+        match self {
+            Self::Closed(_) => Ok(ServeOutcome { cut: 0 }),
+            Self::Open { stop, edge, .. } => {
+                drop(stop);
+                edge.await.context("the HTTP edge failed")
+            }
+        }
+    }
 }
 
 /// Where other nodes find this one: as set, else where it listens, else by the name of the machine.

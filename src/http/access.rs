@@ -65,7 +65,7 @@ pub(super) fn log(
     took: Duration,
     error: Option<&ApiError>,
 ) {
-    if status.as_u16() < 400 && took < SLOW {
+    if status.as_u16() < 400 && took < SLOW || error.is_some_and(|error| !error.is_news()) {
         return;
     }
     let (status, ms) = (status.as_u16(), took.as_millis() as u64);

@@ -4,7 +4,7 @@ use super::{
     access,
     reply::{ApiError, Response},
     request::{Request, RequestId},
-    routes::{Lookup, Params, Route, RouteTable},
+    routes::{Lookup, Params, Route, Tables},
     trace::{self, Step},
 };
 use crate::domain::trace::TraceContext;
@@ -34,7 +34,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// What all connections of a server share.
 pub(super) struct Edge {
-    pub(super) table: Arc<RouteTable>,
+    pub(super) tables: Arc<Tables>,
     pub(super) body_limit: usize,
     pub(super) body_timeout: Duration,
 }
@@ -72,10 +72,11 @@ where
 {
     let received = Instant::now();
     let request_id = RequestId::of(&head.headers);
-    let spans = edge.table.spans.as_ref();
+    let table = edge.tables.in_force();
+    let spans = table.spans.as_ref();
     let (trace, step) = Step::begin(spans, &head.path, &request_id, trace::of(&head.headers));
     let (method, path) = (head.method.clone(), head.path.clone());
-    let (metrics, result) = match edge.table.find(&method, &path) {
+    let (metrics, result) = match table.find(&method, &path) {
         Lookup::Found(route, params) => {
             let limit = route.body_limit.unwrap_or(edge.body_limit);
             let result = match read_body(&head.headers, body, limit, edge.body_timeout).await {
@@ -89,10 +90,10 @@ where
         }
         Lookup::Options(allow) => {
             let options = Response::empty(StatusCode::NO_CONTENT).with_header(header::ALLOW, allow);
-            (&edge.table.unmatched, Ok(options))
+            (&table.unmatched, Ok(options))
         }
-        Lookup::WrongMethod(allow) => (&edge.table.unmatched, Err(ApiError::method_not_allowed(allow))),
-        Lookup::Unknown => (&edge.table.unmatched, Err(ApiError::not_found("Ruta no encontrada"))),
+        Lookup::WrongMethod(allow) => (&table.unmatched, Err(ApiError::method_not_allowed(allow))),
+        Lookup::Unknown => (&table.unmatched, Err(ApiError::not_found("Ruta no encontrada"))),
     };
     let took = received.elapsed();
     let response = match result {

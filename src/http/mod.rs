@@ -33,5 +33,5 @@ pub use auth::{Authenticator, Claims, Principal, Secret, ops_allowed};
 pub use rbac::{Permission, Role};
 pub use reply::{ApiError, FieldError, Response};
 pub use request::{Request, RequestId};
-pub use routes::{Handler, RouteTable, Routes};
+pub use routes::{Handler, RouteTable, Routes, Tables};
 pub use server::{ServeOutcome, ServerLimits, serve};

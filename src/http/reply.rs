@@ -111,6 +111,7 @@ struct Inner {
     allow: Option<HeaderValue>,
     cause: Option<String>,
     tenant: Option<TenantId>,
+    is_news: bool,
 }
 
 impl ApiError {
@@ -126,6 +127,7 @@ impl ApiError {
             allow: None,
             cause: None,
             tenant: None,
+            is_news: true,
         }))
     }
 
@@ -198,6 +200,13 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message).with_retry_after(retry_after_secs)
     }
 
+    /// 503 to a probe that asks whether this node is ready. It is no news: why it is not has been logged where it began.
+    pub fn not_ready(message: &'static str, retry_after_secs: u32) -> Self {
+        let mut error = Self::unavailable("no_lista", message, retry_after_secs);
+        error.0.is_news = false;
+        error
+    }
+
     /// 500. Says nothing about the inside; give it the reason with [`ApiError::caused_by`], which is logged.
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "error_interno", "Error interno")
@@ -254,6 +263,11 @@ impl ApiError {
     /// The reason for the log.
     pub(super) fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
+    }
+
+    /// Whether it belongs into the log.
+    pub(super) fn is_news(&self) -> bool {
+        self.0.is_news
     }
 
     /// The envelope.

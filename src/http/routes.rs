@@ -7,7 +7,10 @@ use super::{access::RouteMetrics, reply::ApiError, reply::Response, request::Req
 use crate::ports::spans::Spans;
 use futures_util::future::BoxFuture;
 use hyper::{Method, header::HeaderValue};
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+};
 
 /// What answers a route.
 pub type Handler = Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Response, ApiError>> + Send + Sync>;
@@ -157,6 +160,31 @@ pub struct RouteTable {
     pub(super) unmatched: RouteMetrics,
     /// Where the steps of traces go, if anywhere.
     pub(super) spans: Option<Arc<dyn Spans>>,
+}
+
+/// What a server answers by: a table from its start, and perhaps another one later on. Connections stay open over the
+/// change, so whoever asks at that moment has the answer of the one or the other.
+pub struct Tables {
+    first: Arc<RouteTable>,
+    then: OnceLock<Arc<RouteTable>>,
+}
+
+impl Tables {
+    /// With this one in force.
+    pub fn new(first: Arc<RouteTable>) -> Arc<Self> {
+        Arc::new(Self { first, then: OnceLock::new() })
+    }
+
+    /// Puts another one in force for every request that comes from now on. That can be done once; a third is not taken.
+    pub fn change_to(&self, then: Arc<RouteTable>) {
+        // The error is the table that was not taken.
+        self.then.set(then).ok();
+    }
+
+    /// The one that is in force.
+    pub(super) fn in_force(&self) -> &RouteTable {
+        self.then.get().unwrap_or(&self.first)
+    }
 }
 
 /// What the table says about a method and a path.

@@ -3,7 +3,7 @@
 use super::{
     connection::{Activity, Deadlines, Guard, Socket, observed},
     edge::{self, Edge},
-    routes::RouteTable,
+    routes::Tables,
 };
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
@@ -62,18 +62,18 @@ pub struct ServeOutcome {
     pub cut: usize,
 }
 
-/// Serves the table on the listener until `stop` resolves; then refuses new connections, lets requests under way
+/// Serves the table in force on the listener until `stop` resolves; then refuses new connections, lets requests under way
 /// end, and cuts what is left at the deadline.
 ///
 /// Every connection is a task of the runtime this runs on. On an actix System that is one thread, which the actors
 /// share: a request reaches its actor without waking another thread.
 pub async fn serve(
     listener: TcpListener,
-    table: Arc<RouteTable>,
+    tables: Arc<Tables>,
     limits: ServerLimits,
     stop: impl Future<Output = ()>,
 ) -> ServeOutcome {
-    let server = Arc::new(Server::new(table, &limits));
+    let server = Arc::new(Server::new(tables, &limits));
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let (tell, told) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -139,12 +139,12 @@ struct Server {
 }
 
 impl Server {
-    fn new(table: Arc<RouteTable>, limits: &ServerLimits) -> Self {
+    fn new(tables: Arc<Tables>, limits: &ServerLimits) -> Self {
         let mut http = http1::Builder::new();
         let header_bytes = limits.max_header_bytes.max(MIN_HEADER_BYTES);
         // No timer: the guard keeps the clocks.
         http.header_read_timeout(None).max_header_size(header_bytes).max_buf_size(header_bytes);
-        let edge = Edge { table, body_limit: limits.max_body_bytes, body_timeout: limits.body_timeout };
+        let edge = Edge { tables, body_limit: limits.max_body_bytes, body_timeout: limits.body_timeout };
         let deadlines = Deadlines {
             idle: limits.idle_timeout,
             header: limits.header_timeout,

@@ -216,7 +216,7 @@ impl HttpClient for Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Response as Answer, Routes, ServerLimits, serve};
+    use crate::http::{Response as Answer, Routes, ServerLimits, Tables, serve};
     use crate::ports::clock::SystemClock;
     use hyper::StatusCode;
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -242,7 +242,7 @@ mod tests {
             }
         };
         let table = Routes::new().post("/v1/traces", take).build().unwrap();
-        tokio::spawn(serve(listener, table, ServerLimits::default(), std::future::pending()));
+        tokio::spawn(serve(listener, Tables::new(table), ServerLimits::default(), std::future::pending()));
         (format!("http://{address}/"), receiver)
     }
 

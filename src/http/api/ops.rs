@@ -189,7 +189,7 @@ pub async fn ready(api: Arc<Api>, _request: Request) -> Result<Response, ApiErro
     }
     checks.insert("ledger_lag".into(), json!({ "ok": true, "events": (api.ops.ledger_lag)() }));
     if !all_run {
-        let error = ApiError::unavailable("no_lista", "No todos los actores están en marcha", 1);
+        let error = ApiError::not_ready("No todos los actores están en marcha", 1);
         return Err(error.with_details(json!({ "status": "not_ready", "checks": checks })));
     }
     // Neither damage that was found and reported nor a ledger that is behind stops the shop.

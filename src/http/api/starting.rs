@@ -32,7 +32,7 @@ pub fn starting(clock: SharedClock, missing: Missing) -> Routes {
             let checks: serde_json::Map<String, Value> = away
                 .map(|(server, why)| (server.into(), json!({ "ok": false, "last_error": why })))
                 .collect();
-            let error = ApiError::unavailable("no_lista", "Esperando a los servidores", RETRY_AFTER);
+            let error = ApiError::not_ready("Esperando a los servidores", RETRY_AFTER);
             ready(Err::<Response, _>(error.with_details(json!({ "status": "not_ready", "checks": checks }))))
         });
     }

@@ -1,6 +1,29 @@
-//! How a server ends.
+//! How a server changes what it answers, and how it ends.
 
 use super::*;
+
+#[test]
+fn another_table_answers_on_connections_that_are_open() {
+    on_actix(async {
+        let server = Server::start(roomy()).await;
+        let (mut asked, mut silent, mut busy) =
+            (server.connect().await, server.connect().await, server.connect().await);
+        asked.send("POST /medir HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc").await;
+        assert_eq!(asked.answer().await.body, b"3");
+        busy.send(get("/espera")).await;
+        server.gate.someone_waits().await;
+        server.tables.change_to(Routes::new().get("/medir", async |_| Response::ok("otra")).build().unwrap());
+        // Whoever has spoken, whoever has not yet, and whoever was being answered.
+        for client in [&mut asked, &mut silent] {
+            client.send(get("/medir")).await;
+            assert_eq!(client.answer().await.json(), "otra");
+        }
+        server.gate.open();
+        assert_eq!(busy.answer().await.json(), "paso");
+        busy.send(get("/espera")).await;
+        busy.answer().await.is(404, "no_encontrado");
+    });
+}
 
 #[test]
 fn a_stop_lets_requests_end_and_refuses_new_ones() {

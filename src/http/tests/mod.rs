@@ -4,7 +4,7 @@ mod answers;
 mod lifecycle;
 mod limits;
 
-use super::{ApiError, Request, Response, RouteTable, Routes, ServeOutcome, ServerLimits, serve};
+use super::{ApiError, Request, Response, RouteTable, Routes, ServeOutcome, ServerLimits, Tables, serve};
 use hyper::{StatusCode, header::HeaderValue};
 use serde::Deserialize;
 use std::{collections::HashMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
@@ -137,6 +137,7 @@ fn table(gate: &Gate) -> Arc<RouteTable> {
 struct Server {
     at: SocketAddr,
     gate: Gate,
+    tables: Arc<Tables>,
     stop: oneshot::Sender<()>,
     end: JoinHandle<ServeOutcome>,
 }
@@ -146,12 +147,10 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (at, gate) = (listener.local_addr().unwrap(), Gate::new());
         let (stop, stopped) = oneshot::channel::<()>();
-        let table = table(&gate);
-        let end =
-            tokio::spawn(
-                async move { serve(listener, table, limits, async move { drop(stopped.await) }).await },
-            );
-        Self { at, gate, stop, end }
+        let tables = Tables::new(table(&gate));
+        let stopped = async move { drop(stopped.await) };
+        let end = tokio::spawn(serve(listener, tables.clone(), limits, stopped));
+        Self { at, gate, tables, stop, end }
     }
 
     async fn connect(&self) -> Client {

@@ -4,7 +4,7 @@ use super::{Servers, holds, till_at};
 use crate::support::api::{Api, CHECKOUT};
 use crate::support::shop::PLAIN;
 use crate::support::{PATIENCE, eventually};
-use blend::http::{Request, Response, Routes, ServerLimits, serve};
+use blend::http::{Request, Response, Routes, ServerLimits, Tables, serve};
 use futures_util::StreamExt as _;
 use hyper::{Method, StatusCode};
 use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
@@ -99,7 +99,7 @@ async fn collector() -> (String, mpsc::Receiver<Span>) {
         }
     };
     let table = Routes::new().post("/v1/traces", take).build().unwrap();
-    tokio::spawn(serve(listener, table, ServerLimits::default(), std::future::pending()));
+    tokio::spawn(serve(listener, Tables::new(table), ServerLimits::default(), std::future::pending()));
     (format!("http://{address}"), steps)
 }
 
