@@ -192,10 +192,14 @@ async fn too_many_dead_letters_are_told_to_whoever_runs_it_once_each_time() {
     street.shop.settled().await;
     let file = street.shop.blend.data_dir().join("journal.db");
     let mut journal = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
-    let rows: Vec<String> =
-        sqlx::query_scalar("SELECT CAST(lines AS TEXT) FROM segments").fetch_all(&mut journal).await.unwrap();
+    let sql = "SELECT group_concat(CAST(lines AS TEXT), '') FROM segments";
+    let lines = eventually("the sales are filed", async || {
+        let lines: Option<String> = sqlx::query_scalar(sql).fetch_one(&mut journal).await.unwrap();
+        lines.filter(|lines| lines.matches(" sales.created ").count() == 3)
+    })
+    .await;
     // Position, checksum, kind, JSON.
-    for line in rows.iter().flat_map(|rows| rows.lines()) {
+    for line in lines.lines() {
         let [position, _, kind, payload] = line.splitn(4, ' ').collect::<Vec<_>>()[..] else {
             panic!("{line}")
         };

@@ -1,3 +1,5 @@
+mod moments;
+
 use super::super::data_dir::{journal_file, ledger_file};
 use super::{compare, verify};
 use crate::actors::reservation::HotSnapshot;
@@ -42,6 +44,7 @@ fn on(data_dir: &Path) -> Config {
 /// An installation without its server.
 struct World {
     dir: TempDir,
+    journal: Journal,
     log: Box<dyn EventLog>,
     feed: Box<dyn EventFeed>,
     store: Box<dyn LedgerStore>,
@@ -163,11 +166,12 @@ impl World {
         let log = journal.log()().await.unwrap();
         let feed = journal.feed(LEDGER_GROUP)().await.unwrap();
         let store = ledger.store()().await.unwrap();
-        Self { dir, log, feed, store, ledger }
+        Self { dir, journal, log, feed, store, ledger }
     }
 
     async fn record(&mut self, events: &[Arc<Event>]) {
         self.log.append(events).await.unwrap();
+        self.log.maintain().await.unwrap();
     }
 
     async fn deliveries(&mut self, count: usize) -> Vec<Delivery> {
@@ -198,8 +202,9 @@ impl World {
     }
 
     async fn close(self) -> TempDir {
-        let Self { dir, log, feed, store, ledger } = self;
+        let Self { dir, journal, log, feed, store, ledger } = self;
         drop((log, feed, store));
+        journal.close().await.unwrap();
         ledger.close().await.unwrap();
         dir
     }
@@ -229,9 +234,12 @@ fn breaks(report: &AuditReport, law: Law, message: &str) {
     assert!(report.differences.iter().any(hit), "no {law:?} {message:?} among {found:?}");
 }
 
+const FILES: [&str; 6] =
+    ["journal.db", "journal.db-wal", "journal.db-log0", "journal.db-log1", "ledger.db", "ledger.db-wal"];
+
 fn copy(from: &Path) -> TempDir {
     let to = tempfile::tempdir().unwrap();
-    for name in ["journal.db", "journal.db-wal", "ledger.db", "ledger.db-wal"] {
+    for name in FILES {
         if from.join(name).exists() {
             std::fs::copy(from.join(name), to.path().join(name)).unwrap();
         }
@@ -293,9 +301,34 @@ async fn a_trimmed_journal_is_clean() {
     world.apply(4).await;
     let report = world.verify().await;
     clean(&report);
-    assert_eq!(report.counts.events, 0);
+    assert_eq!(report.counts.events, 4);
     world.record(&[shop.sale(1, None)]).await;
-    clean(&world.verify().await);
+    let report = world.verify().await;
+    clean(&report);
+    assert_eq!((report.counts.events, report.counts.waiting), (1, 1), "only the newest is kept");
+}
+
+/// A commit that is not filed yet is in the ledger already, and as good as one that is.
+#[tokio::test]
+async fn what_only_the_commit_log_has_counts() {
+    let (mut world, mut shop, _) = busy_world().await;
+    world.log.append(&[shop.sale(1, None)]).await.unwrap();
+    for (count, waiting) in [(0, 3), (3, 0)] {
+        let events: Vec<_> = match count {
+            0 => Vec::new(),
+            count => world.deliveries(count).await.into_iter().map(|delivery| delivery.event).collect(),
+        };
+        world.store.apply(&events).await.unwrap();
+        let report = world.verify().await;
+        clean(&report);
+        assert_eq!((report.counts.events, report.counts.waiting), (13, waiting));
+    }
+    let without = copy(world.dir.path());
+    for log in ["journal.db-log0", "journal.db-log1"] {
+        std::fs::remove_file(without.path().join(log)).unwrap();
+    }
+    let report = verify(&on(without.path()), Vec::new(), |_, _| {}).await.unwrap();
+    breaks(&report, Law::Phantom, "the journal never had");
 }
 
 #[tokio::test]
@@ -306,11 +339,11 @@ async fn files_left_by_a_kill_are_read_with_their_logs_and_left_as_they_are() {
     let wal = left.path().join("journal.db-wal");
     assert!(std::fs::metadata(&wal).unwrap().len() > 0, "nothing to check: the log was checkpointed");
     let bytes = |name: &str| std::fs::read(left.path().join(name)).unwrap();
-    let before = ["journal.db", "journal.db-wal", "ledger.db", "ledger.db-wal"].map(bytes);
+    let before = FILES.map(bytes);
     let report = verify(&on(left.path()), Vec::new(), |_, _| {}).await.unwrap();
     clean(&report);
     assert_eq!((report.counts.sales, report.counts.waiting), (4, 1));
-    assert!(before == ["journal.db", "journal.db-wal", "ledger.db", "ledger.db-wal"].map(bytes));
+    assert!(before == FILES.map(bytes));
     // And the server starts on them as if nobody had looked.
     let mut world = World::in_dir(left, 1_000).await;
     world.apply(1).await;
@@ -563,107 +596,4 @@ async fn hot_stock_is_compared_as_of_its_event() {
     let report = verify(&on(world.dir.path()), vec![(a.tenant, hot)], |_, _| {}).await.unwrap();
     breaks(&report, Law::Delivery, "was given up");
     assert_eq!(report.difference_count, 1, "{report}");
-}
-
-/// Between each two moments of the checker the server records, applies, confirms, gives up and trims.
-#[tokio::test]
-async fn what_happens_between_the_moments_is_no_difference() {
-    let mut world = World::open(2).await;
-    let mut shop = Shop::new(1);
-    let opening = shop.opening();
-    world.record(&opening).await;
-    world.apply(3).await;
-    let mut journal = JournalFacts::open(&journal_file(world.dir.path())).await.unwrap();
-    let mut ledger = LedgerFacts::open(&ledger_file(world.dir.path())).await.unwrap();
-    world.record(&[shop.sale(1, None), shop.sale(1, None), shop.moved([9, 9])]).await;
-    let mut on_hand = HashMap::new();
-    on_hand.insert((shop.units[0], shop.location), whole(98 + 9));
-    on_hand.insert((shop.units[1], shop.location), Quantity::parse("58.31").unwrap());
-    let hot = HotSnapshot { sequence: 6, on_hand: on_hand.into_iter().collect() };
-    world.apply(1).await;
-    journal.pin_before().await.unwrap();
-    world.apply(1).await;
-    world.give_up().await;
-    world.record(&[shop.sale(1, None)]).await;
-    world.apply(1).await;
-    ledger.pin().await.unwrap();
-    world.record(&[shop.sale(1, None)]).await;
-    world.apply(1).await;
-    assert!(journal.pin_after().await.unwrap(), "the moments join");
-    let report = compare(&mut journal, &mut ledger, vec![(shop.tenant, hot)], |_, _| {}).await.unwrap();
-    assert_eq!((report.difference_count, report.by_law[Law::Delivery as usize - 1]), (1, 1), "{report}");
-    assert_eq!((report.counts.sales, report.counts.waiting, report.counts.dead_letters), (3, 1, 1));
-}
-
-/// The other order of reading, which `verify` does not use, takes what happened in between for a loss.
-#[tokio::test]
-async fn reading_the_ledger_first_would_report_losses_that_are_none() {
-    let mut world = World::open(0).await;
-    let mut shop = Shop::new(1);
-    let opening = shop.opening();
-    world.record(&opening).await;
-    world.apply(3).await;
-    let mut journal = JournalFacts::open(&journal_file(world.dir.path())).await.unwrap();
-    let mut ledger = LedgerFacts::open(&ledger_file(world.dir.path())).await.unwrap();
-    ledger.pin().await.unwrap();
-    world.record(&[shop.sale(1, None)]).await;
-    world.apply(1).await;
-    world.record(&[shop.sale(1, None)]).await;
-    journal.pin_before().await.unwrap();
-    assert!(journal.pin_after().await.unwrap());
-    let report = compare(&mut journal, &mut ledger, Vec::new(), |_, _| {}).await.unwrap();
-    breaks(&report, Law::LostSale, "neither in the ledger nor in the journal");
-}
-
-#[tokio::test]
-async fn moments_that_do_not_join_are_chosen_anew() {
-    let mut world = World::open(0).await;
-    let mut shop = Shop::new(1);
-    let opening = shop.opening();
-    world.record(&opening).await;
-    world.apply(3).await;
-    let mut journal = JournalFacts::open(&journal_file(world.dir.path())).await.unwrap();
-    journal.pin_before().await.unwrap();
-    world.record(&[shop.sale(1, None)]).await;
-    world.apply(1).await;
-    assert!(!journal.pin_after().await.unwrap(), "what came in between is trimmed");
-    journal.pin_before().await.unwrap();
-    assert!(journal.pin_after().await.unwrap());
-}
-
-/// Sells, applies, confirms and trims without a pause while the checker reads again and again.
-#[tokio::test]
-async fn nothing_false_is_reported_while_a_writer_runs() {
-    let mut world = World::open(0).await;
-    let mut shop = Shop::new(1);
-    let opening = shop.opening();
-    world.record(&opening).await;
-    world.apply(3).await;
-    let path = world.dir.path().to_owned();
-    let writer = tokio::spawn(async move {
-        for round in 0..300 {
-            let event = if round % 40 == 0 { shop.moved([100, 50]) } else { shop.sale(1, None) };
-            world.record(&[event]).await;
-            if round % 100 == 50 {
-                world.give_up().await;
-            } else {
-                world.apply(1).await;
-            }
-        }
-        world
-    });
-    let mut checks = 0;
-    // What was given up is a difference, and nothing else is.
-    let dead_letters = |report: &AuditReport| {
-        assert_eq!(report.difference_count, report.counts.dead_letters, "{report}");
-        assert!(report.differences.iter().all(|found| found.message.contains("was given up")), "{report}");
-        report.counts.dead_letters
-    };
-    while !writer.is_finished() {
-        dead_letters(&verify(&on(&path), Vec::new(), |_, _| {}).await.unwrap());
-        checks += 1;
-    }
-    let world = writer.await.unwrap();
-    assert_eq!(dead_letters(&world.verify().await), 3);
-    assert!(checks > 3, "{checks}");
 }

@@ -2,8 +2,9 @@
 //!
 //! The journal is read as of two moments, one before and one after the ledger's, see [`JournalFacts::pin_after`].
 
-use super::segment::{self, Segment};
-use super::{MIGRATIONS, log};
+use super::commit_log::{self, Batch};
+use super::segment::{self, Line, Segment};
+use super::{MIGRATIONS, archive};
 use crate::domain::audit::{Detail, Fact, Parked, Part};
 use crate::domain::event::Event;
 use crate::ports::PortError;
@@ -14,21 +15,25 @@ use futures_util::{FutureExt, TryStreamExt as _};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The journal of an installation, as of two moments.
 pub struct JournalFacts {
     before: SqliteConnection,
     after: SqliteConnection,
-    /// The last position as of the first moment.
+    path: PathBuf,
+    /// The last position that was filed as of the first moment.
     last: u64,
+    /// What was in the commit log only as of the second.
+    unfiled: Vec<Batch>,
 }
 
 impl JournalFacts {
     /// Opens the file for reading only.
     pub async fn open(path: &Path) -> Result<Self, PortError> {
         let before = snapshot::open(path, MIGRATIONS).await?;
-        Ok(Self { before, after: snapshot::open(path, MIGRATIONS).await?, last: 0 })
+        let after = snapshot::open(path, MIGRATIONS).await?;
+        Ok(Self { before, after, path: path.to_owned(), last: 0, unfiled: Vec::new() })
     }
 
     async fn standing(&mut self, sink: Sink<'_>) -> Result<(), PortError> {
@@ -54,21 +59,14 @@ impl JournalFacts {
         for (connection, after) in [(&mut self.before, 0), (&mut self.after, self.last)] {
             let mut rows = sqlx::query(segment::BEHIND).bind(super::number(after)).fetch(connection);
             while let Some(row) = rows.try_next().await.map_err(port_error)? {
-                for line in Segment::of(&row)?.lines().filter(|line| line.position > after) {
-                    let position = line.position;
-                    if !line.whole {
-                        let reason = "it does not match its checksum";
-                        sink(Fact::Unreadable { table: "journal", position, reason });
-                        continue;
-                    }
-                    match Event::decode(line.kind, line.payload) {
-                        Ok(event) => sink(Fact::Recorded { position, event: &event }),
-                        Err(error) => {
-                            sink(Fact::Unreadable { table: "journal", position, reason: &error.to_string() })
-                        }
-                    }
-                }
+                Segment::of(&row)?
+                    .lines()
+                    .filter(|line| line.position > after)
+                    .for_each(|line| recorded(&line, sink));
             }
+        }
+        for batch in &self.unfiled {
+            segment::lines(batch.first, &batch.lines).for_each(|line| recorded(&line, sink));
         }
         Ok(())
     }
@@ -76,13 +74,16 @@ impl JournalFacts {
     async fn events_about(&mut self, about: &Detail) -> Result<Vec<String>, PortError> {
         let Some(position) = about.position else { return Ok(Vec::new()) };
         let mut lines = Vec::new();
+        let said = |line: Line<'_>| {
+            let payload = String::from_utf8_lossy(line.payload);
+            (line.position == position).then(|| format!("journal {position} {}: {payload}", line.kind))
+        };
         let around = sqlx::query(segment::AROUND).bind(super::number(position));
         for row in around.fetch_all(&mut self.after).await.map_err(port_error)? {
-            for line in Segment::of(&row)?.lines().filter(|line| line.position == position) {
-                let payload = String::from_utf8_lossy(line.payload);
-                lines.push(format!("journal {position} {}: {payload}", line.kind));
-            }
+            lines.extend(Segment::of(&row)?.lines().filter_map(said));
         }
+        let unfiled = self.unfiled.iter().flat_map(|batch| segment::lines(batch.first, &batch.lines));
+        lines.extend(unfiled.filter_map(said));
         let sql = "SELECT 'retries', position, kind, payload FROM retries WHERE position = $1
                    UNION ALL SELECT 'dead letters', position, kind, payload FROM dead_letters WHERE position = $1
                    UNION ALL SELECT 'quarantine', position, kind, payload FROM quarantine WHERE position = $1";
@@ -92,6 +93,18 @@ impl JournalFacts {
             lines.push(format!("{} {position} {}: {payload}", text(&row, 0)?, text(&row, 2)?));
         }
         Ok(lines)
+    }
+}
+
+fn recorded(line: &Line<'_>, sink: Sink<'_>) {
+    let position = line.position;
+    if !line.whole {
+        let reason = "it does not match its checksum";
+        return sink(Fact::Unreadable { table: "journal", position, reason });
+    }
+    match Event::decode(line.kind, line.payload) {
+        Ok(event) => sink(Fact::Recorded { position, event: &event }),
+        Err(error) => sink(Fact::Unreadable { table: "journal", position, reason: &error.to_string() }),
     }
 }
 
@@ -132,7 +145,8 @@ impl FactSource for JournalFacts {
         async move {
             let sql = "SELECT coalesce(sum(last - first + 1), 0) FROM segments";
             let count: i64 = sqlx::query_scalar(sql).fetch_one(&mut self.after).await.map_err(port_error)?;
-            Ok(count.unsigned_abs())
+            let unfiled: u64 = self.unfiled.iter().map(|batch| batch.last - batch.first + 1).sum();
+            Ok(count.unsigned_abs() + unfiled)
         }
         .boxed()
     }
@@ -167,7 +181,7 @@ impl BusFactSource for JournalFacts {
     fn pin_before(&mut self) -> BoxFuture<'_, Result<(), PortError>> {
         async move {
             snapshot::pin(&mut self.before).await?;
-            self.last = log::last_position(&mut self.before).await.map_err(port_error)?;
+            self.last = archive::last_filed(&mut self.before).await.map_err(port_error)?;
             Ok(())
         }
         .boxed()
@@ -176,12 +190,15 @@ impl BusFactSource for JournalFacts {
     /// They do not join when events that came after the first moment are trimmed already.
     fn pin_after(&mut self) -> BoxFuture<'_, Result<bool, PortError>> {
         async move {
+            // First the commit log: what is filed meanwhile is in the snapshot.
+            let (left, _) = commit_log::read(&self.path)?;
             snapshot::pin(&mut self.after).await?;
-            let last = log::last_position(&mut self.after).await.map_err(port_error)?;
+            let last = archive::last_filed(&mut self.after).await.map_err(port_error)?;
+            self.unfiled = left.into_iter().filter(|batch| batch.first > last).collect();
             let sql = "SELECT coalesce(min(max(first, $1 + 1)), 0) FROM segments WHERE last > $1";
             let query = sqlx::query_scalar(sql).bind(super::number(self.last));
             let next: i64 = query.fetch_one(&mut self.after).await.map_err(port_error)?;
-            if last <= self.last || next.unsigned_abs() == self.last + 1 {
+            if last <= self.last || self.last == 0 || next.unsigned_abs() == self.last + 1 {
                 return Ok(true);
             }
             snapshot::unpin(&mut self.before).await?;

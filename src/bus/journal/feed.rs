@@ -81,21 +81,21 @@ impl Feed {
     }
 
     async fn fresh(&mut self, max: usize) -> Result<Vec<(u64, Arc<Event>)>, PortError> {
-        // Before the file is asked: what becomes durable meanwhile is not skipped below.
-        let durable = *self.durable.borrow_and_update();
-        let window = self.shared.tail().after(self.cursor, max);
-        match window {
-            Window::Next(events) => Ok(events),
-            Window::Older => {
-                let events = segment::events_behind(&mut self.connection, self.cursor, max).await?;
-                if events.is_empty() {
-                    // Nothing of what the tail no longer has is on file: the positions in between were lost and
-                    // reported when the journal was opened.
-                    self.cursor = self.cursor.max(durable);
-                    self.confirm();
-                }
-                Ok(events)
+        // Before anything is asked: what becomes durable meanwhile wakes whoever waits.
+        self.durable.mark_unchanged();
+        loop {
+            let oldest = match self.shared.tail().after(self.cursor, max) {
+                Window::Next(events) => return Ok(events),
+                Window::Older { oldest } => oldest,
+            };
+            let events = segment::events_behind(&mut self.connection, self.cursor, max).await?;
+            if !events.is_empty() {
+                return Ok(events);
             }
+            // Nothing of what the tail no longer has is on file: the positions in between were lost and reported when
+            // the journal was opened.
+            self.cursor = self.cursor.max(oldest - 1);
+            self.confirm();
         }
     }
 

@@ -1,66 +1,83 @@
-//! The writing end of the journal: group commit, upkeep.
+//! The writing end of the journal: group commit into the commit log, and filing beside it.
 
-use super::checkpoint::Checkpoints;
-use super::{Shared, number, segment};
+use super::archive::{self, Archive};
+use super::commit_log::{self, Batch, FILE_BYTES, Place};
+use super::{Shared, segment};
 use crate::domain::event::Event;
 use crate::ports::PortError;
 use crate::ports::bus::{AppendError, EventLog};
-use crate::sqlite::{self, port_error};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sqlx::sqlite::SqliteConnection;
 use std::sync::Arc;
+use tokio::task::{JoinHandle, spawn_blocking};
 
-/// Events deleted at most in one upkeep, so that it never holds up commits for long.
-const TRIM_AT_ONCE: u64 = 5_000;
+/// Bytes at which what is in the commit log is filed.
+const FILE_AT: usize = 256 << 10;
 
-/// One statement is one transaction: it is there as a whole or not at all, and costs one sync. Not where another log has
-/// taken over, nor over what is there already.
-const APPEND: &str = "INSERT INTO segments (first, last, lines) SELECT $1, $2, $3
-     WHERE (SELECT generation FROM writer) = $4
-     AND coalesce((SELECT last FROM segments ORDER BY first DESC LIMIT 1), 0) < $1";
+/// A batch beyond this is filed at once, without the commit log: a whole catalogue, and no till waits for it.
+const LARGE: usize = FILE_BYTES / 2;
 
 /// The writer. There is one at a time: it belongs to the journal writer actor.
 pub struct Log {
     shared: Arc<Shared>,
-    connection: SqliteConnection,
-    /// An append whose actor was rebuilt may still be on its way to the file; the number of a newer log stops it.
-    generation: i64,
-    checkpoints: Checkpoints,
+    /// Whose writes the commit log takes.
+    generation: u64,
+    /// Where the next batch goes.
+    place: Place,
+    /// Whether the file that is not written now holds what is not filed yet.
+    other_is_taken: bool,
+    /// None while something is being filed.
+    archive: Option<Archive>,
+    filing: Option<JoinHandle<Filed>>,
+    /// What the commit log holds and nobody files yet.
+    unfiled: Vec<Batch>,
+    unfiled_bytes: usize,
+    /// Whether what is in the commit log could not be filed. While it is so, nothing more comes in.
+    stuck: bool,
     lines: Vec<u8>,
     sizes: Vec<usize>,
-    written_positions: Vec<(&'static str, u64)>,
-    trimmed_to: u64,
+}
+
+/// What comes back from filing.
+struct Filed {
+    archive: Archive,
+    segments: Vec<Batch>,
+    result: Result<(), AppendError>,
 }
 
 impl Log {
-    /// Opens a connection of its own and takes over where the file ends.
+    /// Takes over where the journal ends.
     pub async fn open(shared: Arc<Shared>) -> Result<Self, PortError> {
-        let mut connection = shared.connect().await?;
-        // First the number: it waits for an append that is being written and stops every later one of an older log.
-        let take = "UPDATE writer SET generation = generation + 1 RETURNING generation";
-        let generation = sqlx::query_scalar(take).fetch_one(&mut connection).await.map_err(port_error)?;
-        let last = last_position(&mut connection).await.map_err(port_error)?;
-        // After an append in doubt the file may hold more than was announced.
+        let mut archive = Archive::open(shared.clone()).await?;
+        let opened = shared.clone();
+        let taken = spawn_blocking(move || {
+            // A write that is under way has the lock until it is over; later ones of an older log are refused.
+            let generation = opened.commit_log().take_over();
+            commit_log::read(&opened.path).map(|(left, _)| (generation, left))
+        });
+        let (generation, left) = taken.await.map_err(|error| PortError::Transient(error.to_string()))??;
+        // After an append in doubt there may be more than was announced.
+        let last = archive.take_over(left).await.map_err(|error| PortError::Transient(error.to_string()))?;
+        shared.commit_log().clear().map_err(|error| PortError::Transient(error.to_string()))?;
         shared.tail().skip_to(last);
+        shared.tail().filed(last);
         shared.durable.send_if_modified(|durable| {
             let more = last > *durable;
             *durable = (*durable).max(last);
             more
         });
-        let first: i64 = sqlx::query_scalar("SELECT coalesce(min(first), 1) FROM segments")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(port_error)?;
         Ok(Self {
             shared,
-            connection,
             generation,
-            checkpoints: Checkpoints::default(),
+            place: Place::default(),
+            other_is_taken: false,
+            archive: Some(archive),
+            filing: None,
+            unfiled: Vec::new(),
+            unfiled_bytes: 0,
+            stuck: false,
             lines: Vec::new(),
             sizes: Vec::new(),
-            written_positions: Vec::new(),
-            trimmed_to: u64::try_from(first - 1).unwrap_or_default(),
         })
     }
 
@@ -77,21 +94,18 @@ impl Log {
                 "{backlog} events wait for the ledger, the most allowed"
             )));
         }
-        self.checkpoints.finish(&mut self.connection).await;
+        if self.filing.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.take_back().await?;
+        }
+        if self.stuck {
+            self.file_all().await?;
+        }
         self.encode(batch, durable + 1)?;
-        // The statement keeps the bytes; the next batch is about as large.
-        let next = Vec::with_capacity(self.lines.len());
-        let lines = std::mem::replace(&mut self.lines, next);
-        self.checkpoints.appended(lines.len(), &self.shared);
         let last = durable + batch.len() as u64;
-        let insert = sqlx::query(APPEND).bind(number(durable + 1)).bind(number(last)).bind(lines);
-        let insert = insert.bind(self.generation);
-        match insert.execute(&mut self.connection).await {
-            Err(error) => return Err(self.explain(&error, durable).await),
-            Ok(done) if done.rows_affected() == 0 => {
-                return Err(AppendError::InDoubt("another log has taken over the journal".into()));
-            }
-            Ok(_) => {}
+        if self.lines.len() > LARGE {
+            self.file_at_once(durable + 1, last).await?;
+        } else {
+            self.write(durable + 1, last).await?;
         }
         let mut tail = self.shared.tail();
         for ((position, event), bytes) in (durable + 1..).zip(batch).zip(&self.sizes) {
@@ -99,6 +113,9 @@ impl Log {
         }
         drop(tail);
         self.shared.durable.send_replace(last);
+        if self.unfiled_bytes >= FILE_AT && self.archive.is_some() {
+            self.start_filing();
+        }
         Ok(())
     }
 
@@ -112,49 +129,94 @@ impl Log {
         Ok(())
     }
 
-    /// A failed statement is rolled back by SQLite; only seeing that it is gone makes that certain.
-    async fn explain(&mut self, error: &sqlx::Error, before: u64) -> AppendError {
-        let why = port_error_text(error);
-        match last_position(&mut self.connection).await {
-            Ok(last) if last <= before && sqlite::is_full(error) => AppendError::Full(why),
-            Ok(last) if last <= before => AppendError::NotDurable(why),
-            Ok(last) => AppendError::InDoubt(format!("{why}; the journal now ends at {last}, not {before}")),
-            Err(second) => AppendError::InDoubt(format!("{why}; then {}", port_error_text(&second))),
+    /// Writes the lines into the commit log, one write and one sync.
+    async fn write(&mut self, first: u64, last: u64) -> Result<(), AppendError> {
+        let mut batch = Vec::with_capacity(self.lines.len() + 128);
+        commit_log::push(&mut batch, first, last, &self.lines);
+        if !self.place.has_room_for(batch.len()) {
+            self.file_all().await?;
+            self.place = self.place.other_file();
         }
+        let (shared, generation, place, bytes) =
+            (self.shared.clone(), self.generation, self.place, batch.len());
+        let written = spawn_blocking(move || shared.commit_log().write(generation, place, &batch));
+        // A thread that did not come to its end may have written.
+        written.await.map_err(|error| AppendError::InDoubt(error.to_string()))??;
+        self.place = place.behind(bytes);
+        archive::gather(&mut self.unfiled, first, last, &self.lines);
+        self.unfiled_bytes += self.lines.len();
+        Ok(())
     }
 
-    async fn write_positions(&mut self) -> Result<(), PortError> {
-        let confirmed = self.shared.all_confirmed();
-        if confirmed == self.written_positions {
+    async fn file_at_once(&mut self, first: u64, last: u64) -> Result<(), AppendError> {
+        self.file_all().await?;
+        let lines = std::mem::take(&mut self.lines);
+        self.unfiled.push(Batch { first, last, lines });
+        self.start_filing();
+        let Err(error) = self.take_back().await else { return Ok(()) };
+        // It is in no commit log, so it is not kept for another try.
+        self.unfiled.clear();
+        (self.unfiled_bytes, self.stuck, self.other_is_taken) = (0, false, false);
+        // A failed statement is rolled back; only seeing that it is gone makes that certain.
+        let filed = match &mut self.archive {
+            Some(archive) => archive.last_filed().await.ok(),
+            None => None,
+        };
+        if filed.is_some_and(|filed| filed < first) {
+            return Err(error);
+        }
+        Err(AppendError::InDoubt(error.to_string()))
+    }
+
+    /// Files what the commit log holds, while commits go on in its other file.
+    fn start_filing(&mut self) {
+        let Some(mut archive) = self.archive.take() else { return };
+        if !self.other_is_taken {
+            self.place = self.place.other_file();
+            self.other_is_taken = true;
+        }
+        let segments = std::mem::take(&mut self.unfiled);
+        self.unfiled_bytes = 0;
+        self.filing = Some(tokio::spawn(async move {
+            let result = archive.file(&segments).await;
+            Filed { archive, segments, result }
+        }));
+    }
+
+    /// Waits for the end of what is being filed.
+    async fn take_back(&mut self) -> Result<(), AppendError> {
+        let Some(filing) = self.filing.as_mut() else { return Ok(()) };
+        let joined = filing.await;
+        self.filing = None;
+        let filed = joined.map_err(|panic| AppendError::InDoubt(panic.to_string()))?;
+        self.archive = Some(filed.archive);
+        self.stuck = filed.result.is_err();
+        match filed.result {
+            Ok(()) => self.other_is_taken = false,
+            Err(error) => {
+                tracing::warn!(%error, "the commit log could not be filed, trying again");
+                self.unfiled_bytes += filed.segments.iter().map(|segment| segment.lines.len()).sum::<usize>();
+                self.unfiled.splice(..0, filed.segments);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Files all that the commit log holds.
+    async fn file_all(&mut self) -> Result<(), AppendError> {
+        // What failed is tried again below.
+        if let Err(error @ AppendError::InDoubt(_)) = self.take_back().await {
+            return Err(error);
+        }
+        if self.is_lost() {
+            return Err(AppendError::InDoubt("what was being filed was lost".into()));
+        }
+        if self.unfiled.is_empty() {
             return Ok(());
         }
-        for (group, position) in &confirmed {
-            sqlx::query(
-                "INSERT INTO positions (consumer_group, position) VALUES ($1, $2)
-                 ON CONFLICT (consumer_group) DO UPDATE SET position = excluded.position",
-            )
-            .bind(*group)
-            .bind(number(*position))
-            .execute(&mut self.connection)
-            .await
-            .map_err(port_error)?;
-        }
-        self.written_positions = confirmed;
-        Ok(())
-    }
-
-    /// Drops what every group has confirmed (and written down as confirmed), but for the newest ones.
-    async fn trim(&mut self) -> Result<(), PortError> {
-        let slowest = self.written_positions.iter().map(|(_, position)| *position).min().unwrap_or_default();
-        let keep_from = slowest.saturating_sub(self.shared.settings.retain_events);
-        let upto = keep_from.min(self.trimmed_to + TRIM_AT_ONCE);
-        if upto > self.trimmed_to {
-            let sql = "DELETE FROM segments WHERE first <= $1 AND last <= $1";
-            let delete = sqlx::query(sql).bind(number(upto));
-            delete.execute(&mut self.connection).await.map_err(port_error)?;
-            self.trimmed_to = upto;
-        }
-        Ok(())
+        self.start_filing();
+        self.take_back().await
     }
 }
 
@@ -165,22 +227,22 @@ impl EventLog for Log {
 
     fn maintain(&mut self) -> BoxFuture<'_, Result<(), PortError>> {
         async move {
-            self.write_positions().await?;
-            self.trim().await
+            let mut filed = self.file_all().await;
+            if let Some(archive) = &mut self.archive {
+                archive.write_positions().await?;
+                archive.trim().await?;
+            }
+            if filed.is_err() && !self.is_lost() {
+                // That may have made room.
+                filed = self.file_all().await;
+            }
+            filed.map_err(|error| PortError::Transient(error.to_string()))
         }
         .boxed()
     }
-}
 
-/// The last position that was ever given out, trimmed or not.
-pub(super) async fn last_position(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
-    let sql = "SELECT max(coalesce((SELECT last FROM segments ORDER BY first DESC LIMIT 1), 0),
-                          coalesce((SELECT max(position) FROM positions), 0),
-                          coalesce((SELECT max(position) FROM quarantine), 0))";
-    let last: i64 = sqlx::query_scalar(sql).fetch_one(connection).await?;
-    Ok(u64::try_from(last).unwrap_or_default())
-}
-
-fn port_error_text(error: &sqlx::Error) -> String {
-    sqlite::error_of(error).to_string()
+    /// The task that filed did not come to its end, and has taken the file with it.
+    fn is_lost(&self) -> bool {
+        self.archive.is_none() && self.filing.is_none()
+    }
 }

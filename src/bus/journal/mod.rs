@@ -1,7 +1,8 @@
 //! The embedded bus: an append-only journal in SQLite, with consumer groups, retries and dead letters.
 //!
-//! One [`EventLog`] writes; every group has one [`EventFeed`]. What was written last also stays in memory (the tail),
-//! so that a consumer that keeps up never reads the file. Positions are confirmed in memory and written down with
+//! One [`EventLog`] writes; every group has one [`EventFeed`]. A commit goes into the commit log, two small files that
+//! are written over and over, and is filed in the table `segments` a moment later. What was written last also stays in
+//! memory (the tail), so that a consumer that keeps up never reads the file, and none misses what is not filed yet. Positions are confirmed in memory and written down with
 //! the upkeep: after a crash a group sees a few events again, which every consumer has to bear anyway.
 
 /// A segment's line of the columns of a row, as older builds kept events, in SQL. The schema's third step says the same.
@@ -11,8 +12,10 @@ macro_rules! line_of_row {
     };
 }
 
+mod archive;
 pub mod audit;
 mod checkpoint;
+mod commit_log;
 mod dead_letters;
 mod feed;
 mod log;
@@ -28,6 +31,7 @@ use crate::ports::clock::SharedClock;
 use crate::ports::{Open, PortError};
 use crate::resilience::retry::RetrySchedule;
 use crate::sqlite::{self, port_error};
+use commit_log::CommitLog;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::Row as _;
@@ -62,8 +66,7 @@ pub struct JournalSettings {
     pub retries: RetrySchedule,
 }
 
-/// The page size of a new journal. A commit writes whole pages, each with two calls: one of thirty sales, 13 KB, is two
-/// pages of this size; of 4 KiB it would be four, and of 16 KiB two again, half of them empty.
+/// The page size of a new journal. Half the pages and calls that SQLite's own 4 KiB would cost.
 const PAGE_BYTES: u32 = 8_192;
 
 /// The journal of one installation.
@@ -77,6 +80,7 @@ struct Shared {
     settings: JournalSettings,
     clock: SharedClock,
     tail: Mutex<Tail>,
+    commit_log: Mutex<CommitLog>,
     /// The last durable position.
     durable: watch::Sender<u64>,
     /// How often dead letters were given back to their groups.
@@ -88,6 +92,11 @@ struct Shared {
 impl Shared {
     fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held while something is written, so not for the thread that sells.
+    fn commit_log(&self) -> MutexGuard<'_, CommitLog> {
+        self.commit_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn confirmed(&self, group: &'static str) -> u64 {
@@ -167,9 +176,13 @@ impl Journal {
     ) -> Result<(Self, recovery::Findings), PortError> {
         let mut findings = recovery::inspect_wal(path)?;
         let opened = recovery::open(path, &clock, &mut findings).await?;
+        let failed = |error| PortError::Permanent(format!("the commit log of {}: {error}", path.display()));
+        let commit_log = CommitLog::open(path).map_err(failed)?;
+        commit_log.clear().map_err(failed)?;
         let shared = Shared {
             path: path.to_owned(),
             tail: Mutex::new(Tail::new(settings.tail_events, settings.tail_bytes, opened.last)),
+            commit_log: Mutex::new(commit_log),
             settings,
             clock,
             durable: watch::Sender::new(opened.last),
@@ -214,7 +227,10 @@ impl Journal {
 
     /// Leaves one whole file behind, once nobody writes any more.
     pub async fn close(&self) -> Result<(), PortError> {
-        sqlite::tidy(&self.shared.path).await
+        // Files what the last log had no time to file, and writes down where the groups stand.
+        log::Log::open(self.shared.clone()).await?.maintain().await?;
+        sqlite::tidy(&self.shared.path).await?;
+        commit_log::remove(&self.shared.path).map_err(|error| PortError::Transient(error.to_string()))
     }
 }
 
@@ -223,6 +239,8 @@ impl EventHistory for Journal {
         async move {
             let mut connection = sqlite::connect(&self.shared.path, &sqlite::reading(&self.shared.path)).await?;
             let confirmed = self.shared.confirmed(LEDGER_GROUP);
+            // Before the file is read: what is not filed now is in the tail now.
+            let tail = self.shared.tail().all();
             // What waits or was given up lies before all others.
             let sql = "SELECT position, kind, payload FROM retries WHERE consumer_group = $2 AND position <= $1
                        UNION ALL SELECT position, kind, payload FROM dead_letters WHERE consumer_group = $2 AND position <= $1
@@ -231,6 +249,8 @@ impl EventHistory for Journal {
             let rows = query.fetch_all(&mut connection).await.map_err(port_error)?;
             let mut events: Vec<_> = rows.iter().map(read_event).collect::<Result<_, _>>()?;
             events.extend(segment::events_behind(&mut connection, confirmed, usize::MAX).await?);
+            let read = events.last().map_or(confirmed, |(position, _)| confirmed.max(*position));
+            events.extend(tail.into_iter().filter(|(position, _)| *position > read));
             Ok(events.into_iter().map(|(_, event)| event).collect())
         }
         .boxed()
@@ -247,6 +267,13 @@ fn read_event(row: &SqliteRow) -> Result<(u64, Arc<Event>), PortError> {
     let position = position.unsigned_abs();
     let (kind, payload) = (row.try_get(1).map_err(port_error)?, row.try_get(2).map_err(port_error)?);
     Ok((position, segment::read_event(position, kind, payload)?))
+}
+
+/// A file beside another one.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// A position or count as SQLite holds it.

@@ -1,17 +1,17 @@
 //! Opening a journal that may have been damaged: find it, say it, keep everything that is still whole.
 
 use super::segment::{self, Line, Segment};
-use super::{MIGRATIONS, log, number};
+use super::{MIGRATIONS, archive, beside, commit_log, number};
 use crate::domain::event::Event;
 use crate::ports::PortError;
-use crate::ports::bus::LEDGER_GROUP;
+use crate::ports::bus::{AppendError, LEDGER_GROUP};
 use crate::ports::clock::SharedClock;
 use crate::sqlite::{self, port_error};
 use futures_util::TryStreamExt as _;
 use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnection;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What was found wrong, in words for the operator. Empty for a whole journal.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -133,9 +133,41 @@ async fn open_and_check(
         .await
         .map_err(port_error)?;
     let ledger_position = u64::try_from(position.unwrap_or_default()).unwrap_or_default();
+    file_the_rest(&mut connection, path, findings).await?;
     quarantine_unreadable(&mut connection, ledger_position, clock, findings).await?;
-    let last = log::last_position(&mut connection).await.map_err(port_error)?;
+    let last = archive::last_position(&mut connection).await.map_err(port_error)?;
     Ok(Opened { last, ledger_position })
+}
+
+/// Files what the commit log holds, damaged lines included: what becomes of those is decided where all lines are.
+async fn file_the_rest(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    findings: &mut Findings,
+) -> Result<(), PortError> {
+    let (left, damages) = commit_log::read(path)?;
+    for damage in damages {
+        let copy = beside(&damage.path, ".damaged");
+        std::fs::copy(&damage.path, &copy)
+            .map_err(|error| PortError::Permanent(format!("{}: {error}", copy.display())))?;
+        findings.0.push(format!(
+            "the commit log is damaged, or its last write was cut short: bytes {} to {} of {} do not match their \
+             checksum; whatever else can be read is kept. The damaged file was copied to {}",
+            damage.at.start,
+            damage.at.end,
+            damage.path.display(),
+            copy.display()
+        ));
+    }
+    let generation = sqlx::query_scalar("SELECT generation FROM writer").fetch_one(&mut *connection).await;
+    let generation = generation.map_err(port_error)?;
+    let filed = archive::file_new(connection, generation, left).await;
+    filed.map_err(|error| match error {
+        AppendError::NotDurable(why) if is_malformed(&why) => PortError::Permanent(why),
+        error => {
+            PortError::Transient(format!("the commit log of {} cannot be filed: {error}", path.display()))
+        }
+    })
 }
 
 /// Moves what is not what was written out of the consumers' way, and reports positions that are gone.
@@ -307,10 +339,4 @@ fn remove(path: &Path) -> Result<(), PortError> {
         }
     }
     Ok(())
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

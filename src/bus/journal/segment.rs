@@ -88,14 +88,17 @@ fn take_apart(line: &[u8]) -> Option<Line<'_>> {
     Some(Line { position, kind, payload, whole: sum == checksum(position, kind, payload), bytes: line })
 }
 
-/// In hexadecimal digits.
 fn checksum(position: u64, kind: &str, payload: &[u8]) -> [u8; 8] {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&position.to_be_bytes());
     crc.update(kind.as_bytes());
     crc.update(&[0]);
     crc.update(payload);
-    let sum = crc.finalize();
+    hexadecimal(crc.finalize())
+}
+
+/// A sum as it is written.
+pub fn hexadecimal(sum: u32) -> [u8; 8] {
     [28, 24, 20, 16, 12, 8, 4, 0].map(|at| b"0123456789abcdef"[(sum >> at & 0xf) as usize])
 }
 
@@ -114,8 +117,10 @@ impl<'a> Segment<'a> {
         Ok(Self { first: first.unsigned_abs(), last: last.unsigned_abs(), bytes })
     }
 
+    /// Garbage may have ends of lines in it: what would be behind the last line is a piece of one before.
     pub fn lines(&self) -> impl Iterator<Item = Line<'a>> + use<'a> {
-        lines(self.first, self.bytes)
+        let last = self.last;
+        lines(self.first, self.bytes).filter(move |line| line.position <= last)
     }
 }
 
@@ -183,6 +188,16 @@ mod tests {
                 assert_eq!(whole, [7, 9], "byte {at}, bit {bit}");
             }
         }
+    }
+
+    #[test]
+    fn garbage_with_ends_of_lines_in_it_is_no_more_lines_than_there_were() {
+        let (_, mut bytes) = three();
+        let at = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        bytes[at..].chunks_mut(9).for_each(|piece| piece[0] = b'\n');
+        let segment = Segment { first: 7, last: 9, bytes: &bytes };
+        let read: Vec<_> = segment.lines().map(|line| (line.position, line.whole)).collect();
+        assert_eq!(read, [(7, true), (8, false), (9, false)]);
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! `blend dlq`: what was given up is seen, and tried again, with a server and without.
 
+use crate::support::eventually;
 use crate::support::shop::{PLAIN, Shop};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
-/// Puts the newest sale among the dead letters, as if the ledger had refused it; it has it, so a second time is harmless.
-async fn give_up_newest(shop: &Shop) {
+/// Puts a sale, the newest, among the dead letters, as if the ledger had refused it; it has it, so a second time is harmless.
+async fn give_up(shop: &Shop, sale: &str) {
     let file = shop.blend.data_dir().join("journal.db");
     let mut journal = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
     let sql = "SELECT CAST(lines AS TEXT) FROM segments ORDER BY first DESC LIMIT 1";
-    let lines: String = sqlx::query_scalar(sql).fetch_one(&mut journal).await.unwrap();
+    let lines = eventually("the newest commit is filed", async || {
+        let lines: Option<String> = sqlx::query_scalar(sql).fetch_optional(&mut journal).await.unwrap();
+        lines.filter(|lines| lines.contains(sale))
+    })
+    .await;
     // Position, checksum, kind, JSON.
     let newest: Vec<&str> = lines.lines().last().unwrap().splitn(4, ' ').collect();
     let [position, _, kind @ "sales.created", payload] = newest[..] else { panic!("{newest:?} is no sale") };
@@ -27,7 +32,7 @@ async fn what_was_given_up_is_listed_shown_and_tried_again() {
     let sale = shop.sell(&[(PLAIN, "1")]).await.sale();
     shop.settled().await;
     for running in [true, false] {
-        give_up_newest(&shop).await;
+        give_up(&shop, &sale).await;
         if !running {
             shop.server.signal("TERM");
             shop.server.ended().await;

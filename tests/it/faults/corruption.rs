@@ -2,6 +2,8 @@
 
 use crate::support::shop::{PLAIN, Shop};
 use serde_json::json;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 use std::fs::OpenOptions;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
@@ -99,14 +101,39 @@ async fn a_byte_flipped_in_the_middle_of_the_log() {
     assert_survives(shop, &ids).await;
 }
 
+/// What was acknowledged last is in the commit log alone.
 #[tokio::test]
-async fn garbage_in_the_last_page_of_the_journal() {
+async fn a_byte_flipped_in_the_commit_log() {
+    let (mut shop, ids) = with_sales().await;
+    shop.server.signal("KILL");
+    shop.server.ended().await;
+    let logs = ["journal.db-log0", "journal.db-log1"].map(|name| shop.blend.data_dir().join(name));
+    let mut flipped = 0;
+    for log in logs {
+        // In the last commit of the file, if there is one: each ends in a line of its own.
+        let bytes = std::fs::read(&log).unwrap();
+        if let Some(end) = bytes.windows(5).position(|word| word == b"\nend\n") {
+            flip(&log, end as u64 - 100);
+            flipped += 1;
+        }
+    }
+    assert!(flipped > 0);
+    assert_survives(shop, &ids).await;
+}
+
+#[tokio::test]
+async fn garbage_in_a_page_of_the_journal() {
     let (mut shop, ids) = with_sales().await;
     shop.server.signal("TERM");
     assert!(shop.server.ended().await.success());
     let file = shop.blend.data_dir().join("journal.db");
+    // One that has the beginnings of rows, so that the table is broken there.
+    let mut journal = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
+    let sql = "SELECT max(pageno) FROM dbstat WHERE name = 'segments' AND pagetype = 'leaf'";
+    let page: i64 = sqlx::query_scalar(sql).fetch_one(&mut journal).await.unwrap();
+    sqlx::Connection::close(journal).await.unwrap();
     let mut journal = OpenOptions::new().write(true).open(&file).unwrap();
-    journal.seek(SeekFrom::Start(length(&file) - PAGE)).unwrap();
+    journal.seek(SeekFrom::Start((page.unsigned_abs() - 1) * PAGE)).unwrap();
     let garbage: Vec<u8> = (0..PAGE).map(|n| (n * 131 % 251) as u8).collect();
     journal.write_all(&garbage).unwrap();
     drop(journal);

@@ -6,7 +6,8 @@ use std::fs;
 /// Events of one commit.
 const COMMIT: usize = 10;
 
-/// A journal with so many sales, closed the clean way: everything in the main file, no WAL left.
+/// A journal with so many sales, each commit a segment, closed the clean way: everything in the main file, nothing left
+/// beside it.
 async fn closed_journal(home: &Home, count: usize) -> Vec<Arc<Event>> {
     let mut shop = Shop::new(1);
     let events = sales(&mut shop, count);
@@ -15,9 +16,13 @@ async fn closed_journal(home: &Home, count: usize) -> Vec<Arc<Event>> {
         let mut log = log(&journal).await;
         for commit in events.chunks(COMMIT) {
             log.append(commit).await.unwrap();
+            log.maintain().await.unwrap();
         }
+        drop(log);
+        journal.close().await.unwrap();
     }
-    home.sql(&["PRAGMA wal_checkpoint(TRUNCATE)"]).await;
+    let left: Vec<_> = fs::read_dir(home.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, [home.path()]);
     events
 }
 
@@ -31,18 +36,13 @@ async fn copy_of_an_open_journal(home: &Home, batches: usize) -> (Home, Vec<Arc<
     for _ in 0..batches {
         let batch = sales(&mut shop, 3);
         log.append(&batch).await.unwrap();
+        log.maintain().await.unwrap();
         events.extend(batch);
     }
     for suffix in ["", "-wal"] {
-        fs::copy(with_suffix(&home.path(), suffix), with_suffix(&copy.path(), suffix)).unwrap();
+        fs::copy(beside(&home.path(), suffix), beside(&copy.path(), suffix)).unwrap();
     }
     (copy, events)
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// Everything a fresh reader gets, without the last `lost`, and that the journal takes more.
@@ -198,18 +198,18 @@ async fn a_whole_wal_that_was_never_checkpointed_is_read_without_findings() {
 async fn a_wal_cut_in_its_last_frame_is_reported_and_everything_before_is_kept() {
     let home = Home::new();
     let (copy, events) = copy_of_an_open_journal(&home, 4).await;
-    let wal = fs::OpenOptions::new().write(true).open(with_suffix(&copy.path(), "-wal")).unwrap();
+    let wal = fs::OpenOptions::new().write(true).open(beside(&copy.path(), "-wal")).unwrap();
     wal.set_len(wal.metadata().unwrap().len() - 2_000).unwrap();
     drop(wal);
     assert_eq!(keeps_all_but_the_last_and_goes_on(&copy, &events, "cut short").await, 9);
-    assert!(with_suffix(&copy.path(), "-wal.damaged").exists());
+    assert!(beside(&copy.path(), "-wal.damaged").exists());
 }
 
 #[tokio::test]
 async fn a_changed_byte_in_the_last_frame_of_the_wal_is_reported() {
     let home = Home::new();
     let (copy, events) = copy_of_an_open_journal(&home, 4).await;
-    let path = with_suffix(&copy.path(), "-wal");
+    let path = beside(&copy.path(), "-wal");
     let mut wal = fs::read(&path).unwrap();
     let at = wal.len() - 100;
     wal[at] ^= 0x10;

@@ -20,7 +20,7 @@ async fn a_backlog_at_its_bound_refuses_appends_until_the_ledger_catches_up() {
 async fn a_full_journal_refuses_whole_batches_and_takes_them_once_there_is_room() {
     let home = Home::new();
     let mut shop = Shop::new(1);
-    let small = JournalSettings { max_bytes: 256 << 10, ..settings() };
+    let small = JournalSettings { max_bytes: 1 << 20, ..settings() };
     let mut durable = Vec::new();
     {
         let (journal, _) = home.open_with(small.clone()).await;
@@ -40,7 +40,7 @@ async fn a_full_journal_refuses_whole_batches_and_takes_them_once_there_is_room(
         // Refused again, by the same connection, and still in order.
         assert!(matches!(log.append(&sales(&mut shop, 50)).await, Err(AppendError::Full(_))));
     }
-    let (journal, findings) = home.open_with(JournalSettings { max_bytes: 1 << 20, ..small }).await;
+    let (journal, findings) = home.open_with(JournalSettings { max_bytes: 4 << 20, ..small }).await;
     assert_eq!(findings, Findings::default());
     let batch = sales(&mut shop, 50);
     log(&journal).await.append(&batch).await.unwrap();
@@ -52,7 +52,7 @@ async fn a_full_journal_refuses_whole_batches_and_takes_them_once_there_is_room(
 async fn a_full_journal_has_room_again_when_the_ledger_has_caught_up() {
     let home = Home::new();
     let mut shop = Shop::new(1);
-    let (journal, _) = home.open_with(JournalSettings { max_bytes: 256 << 10, ..settings() }).await;
+    let (journal, _) = home.open_with(JournalSettings { max_bytes: 1 << 20, ..settings() }).await;
     let (mut log, mut feed) = (log(&journal).await, feed(&journal).await);
     let mut durable = 0;
     while log.append(&sales(&mut shop, 50)).await.is_ok() {
