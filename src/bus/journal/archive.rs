@@ -16,9 +16,10 @@ const TRIM_AT_ONCE: u64 = 5_000;
 /// Bytes of a segment at which the next batch begins another one: readers take a segment apart as a whole.
 const SEGMENT_BYTES: usize = 64 << 10;
 
-/// Adds a batch to what is to be filed: to the segment that was begun last, if that is small.
+/// Adds a batch to what is to be filed: to the segment that was begun last, if that is small and ends where it begins.
 pub fn gather(segments: &mut Vec<Batch>, first: u64, last: u64, lines: &[u8]) {
-    match segments.last_mut().filter(|segment| segment.lines.len() < SEGMENT_BYTES) {
+    let goes_on = |segment: &&mut Batch| segment.lines.len() < SEGMENT_BYTES && segment.last + 1 == first;
+    match segments.last_mut().filter(goes_on) {
         Some(segment) => {
             segment.last = last;
             segment.lines.extend_from_slice(lines);
@@ -42,16 +43,12 @@ pub async fn last_filed(connection: &mut SqliteConnection) -> Result<u64, sqlx::
 pub async fn file_new(
     connection: &mut SqliteConnection,
     generation: i64,
-    batches: Vec<Batch>,
+    batches: &[Batch],
 ) -> Result<(), AppendError> {
     let filed = last_filed(connection).await.map_err(|error| explain(&error))?;
     let mut segments = Vec::new();
     for batch in batches.iter().filter(|batch| batch.first > filed) {
-        // What is missing in between stays missing: a segment has all from its first to its last.
-        match segments.last().is_none_or(|segment: &Batch| segment.last + 1 == batch.first) {
-            true => gather(&mut segments, batch.first, batch.last, &batch.lines),
-            false => segments.push(batch.clone()),
-        }
+        gather(&mut segments, batch.first, batch.last, &batch.lines);
     }
     insert(connection, generation, &segments).await
 }
@@ -126,7 +123,7 @@ impl Archive {
     }
 
     /// Files what a log that is gone has left in the commit log; returns the last position ever given out.
-    pub async fn take_over(&mut self, left: Vec<Batch>) -> Result<u64, AppendError> {
+    pub async fn take_over(&mut self, left: &[Batch]) -> Result<u64, AppendError> {
         let newest = left.last().map_or(self.newest, |batch| batch.first);
         file_new(&mut self.connection, self.generation, left).await?;
         self.newest = self.newest.max(newest);

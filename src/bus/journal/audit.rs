@@ -66,7 +66,7 @@ impl JournalFacts {
             }
         }
         for batch in &self.unfiled {
-            segment::lines(batch.first, &batch.lines).for_each(|line| recorded(&line, sink));
+            batch.segment().lines().for_each(|line| recorded(&line, sink));
         }
         Ok(())
     }
@@ -82,7 +82,7 @@ impl JournalFacts {
         for row in around.fetch_all(&mut self.after).await.map_err(port_error)? {
             lines.extend(Segment::of(&row)?.lines().filter_map(said));
         }
-        let unfiled = self.unfiled.iter().flat_map(|batch| segment::lines(batch.first, &batch.lines));
+        let unfiled = self.unfiled.iter().flat_map(|batch| batch.segment().lines());
         lines.extend(unfiled.filter_map(said));
         let sql = "SELECT 'retries', position, kind, payload FROM retries WHERE position = $1
                    UNION ALL SELECT 'dead letters', position, kind, payload FROM dead_letters WHERE position = $1

@@ -17,7 +17,7 @@
 //! The numbers are its first and last position and the bytes of its lines; the sums are CRC-32 (IEEE) of the lines and
 //! of the head before it. The next batch is written over the `end`, and what lies behind that is from an earlier turn.
 
-use super::segment::hexadecimal;
+use super::segment::{Segment, hexadecimal};
 use crate::ports::PortError;
 use crate::ports::bus::AppendError;
 use std::fs::{File, OpenOptions};
@@ -26,8 +26,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-/// The size of a file. While one is being filed the other takes the commits: twice the time that filing takes, at the
-/// rate of a very busy evening.
+/// The size of a file. While one is being filed the other takes the commits; when that is full, they wait.
 pub const FILE_BYTES: usize = 1 << 20;
 
 const END: &[u8] = b"end\n";
@@ -71,6 +70,13 @@ pub struct Batch {
     pub last: u64,
     /// As they lie in a segment. A line of one that was damaged may not be whole.
     pub lines: Vec<u8>,
+}
+
+impl Batch {
+    /// As readers take it.
+    pub fn segment(&self) -> Segment<'_> {
+        Segment { first: self.first, last: self.last, bytes: &self.lines }
+    }
 }
 
 /// Appends a batch as it lies in a file.

@@ -31,9 +31,6 @@ pub struct Log {
     filing: Option<JoinHandle<Filed>>,
     /// What the commit log holds and nobody files yet.
     unfiled: Vec<Batch>,
-    unfiled_bytes: usize,
-    /// Whether what is in the commit log could not be filed. While it is so, nothing more comes in.
-    stuck: bool,
     lines: Vec<u8>,
     sizes: Vec<usize>,
 }
@@ -53,12 +50,18 @@ impl Log {
         let taken = spawn_blocking(move || {
             // A write that is under way has the lock until it is over; later ones of an older log are refused.
             let generation = opened.commit_log().take_over();
-            commit_log::read(&opened.path).map(|(left, _)| (generation, left))
+            commit_log::read(&opened.path).map(|(left, damages)| (generation, left, damages))
         });
-        let (generation, left) = taken.await.map_err(|error| PortError::Transient(error.to_string()))??;
+        let (generation, left, damages) =
+            taken.await.map_err(|error| PortError::Transient(error.to_string()))??;
         // After an append in doubt there may be more than was announced.
-        let last = archive.take_over(left).await.map_err(|error| PortError::Transient(error.to_string()))?;
-        shared.commit_log().clear().map_err(|error| PortError::Transient(error.to_string()))?;
+        let last = archive.take_over(&left).await.map_err(|error| PortError::Transient(error.to_string()))?;
+        if !(left.is_empty() && damages.is_empty()) {
+            let filed = shared.clone();
+            let cleared =
+                spawn_blocking(move || filed.commit_log().clear()).await.map_err(std::io::Error::from);
+            cleared.flatten().map_err(|error| PortError::Transient(error.to_string()))?;
+        }
         shared.tail().skip_to(last);
         shared.tail().filed(last);
         shared.durable.send_if_modified(|durable| {
@@ -74,8 +77,6 @@ impl Log {
             archive: Some(archive),
             filing: None,
             unfiled: Vec::new(),
-            unfiled_bytes: 0,
-            stuck: false,
             lines: Vec::new(),
             sizes: Vec::new(),
         })
@@ -97,7 +98,7 @@ impl Log {
         if self.filing.as_ref().is_some_and(JoinHandle::is_finished) {
             self.take_back().await?;
         }
-        if self.stuck {
+        if self.is_stuck() {
             self.file_all().await?;
         }
         self.encode(batch, durable + 1)?;
@@ -113,10 +114,16 @@ impl Log {
         }
         drop(tail);
         self.shared.durable.send_replace(last);
-        if self.unfiled_bytes >= FILE_AT && self.archive.is_some() {
+        let unfiled: usize = self.unfiled.iter().map(|segment| segment.lines.len()).sum();
+        if unfiled >= FILE_AT && self.archive.is_some() {
             self.start_filing();
         }
         Ok(())
+    }
+
+    /// Whether what is in the commit log could not be filed. While it is so, nothing more comes in.
+    fn is_stuck(&self) -> bool {
+        self.other_is_taken && self.filing.is_none()
     }
 
     fn encode(&mut self, batch: &[Arc<Event>], first: u64) -> Result<(), AppendError> {
@@ -144,7 +151,6 @@ impl Log {
         written.await.map_err(|error| AppendError::InDoubt(error.to_string()))??;
         self.place = place.behind(bytes);
         archive::gather(&mut self.unfiled, first, last, &self.lines);
-        self.unfiled_bytes += self.lines.len();
         Ok(())
     }
 
@@ -156,7 +162,7 @@ impl Log {
         let Err(error) = self.take_back().await else { return Ok(()) };
         // It is in no commit log, so it is not kept for another try.
         self.unfiled.clear();
-        (self.unfiled_bytes, self.stuck, self.other_is_taken) = (0, false, false);
+        self.other_is_taken = false;
         // A failed statement is rolled back; only seeing that it is gone makes that certain.
         let filed = match &mut self.archive {
             Some(archive) => archive.last_filed().await.ok(),
@@ -176,7 +182,6 @@ impl Log {
             self.other_is_taken = true;
         }
         let segments = std::mem::take(&mut self.unfiled);
-        self.unfiled_bytes = 0;
         self.filing = Some(tokio::spawn(async move {
             let result = archive.file(&segments).await;
             Filed { archive, segments, result }
@@ -190,17 +195,11 @@ impl Log {
         self.filing = None;
         let filed = joined.map_err(|panic| AppendError::InDoubt(panic.to_string()))?;
         self.archive = Some(filed.archive);
-        self.stuck = filed.result.is_err();
         match filed.result {
             Ok(()) => self.other_is_taken = false,
-            Err(error) => {
-                tracing::warn!(%error, "the commit log could not be filed, trying again");
-                self.unfiled_bytes += filed.segments.iter().map(|segment| segment.lines.len()).sum::<usize>();
-                self.unfiled.splice(..0, filed.segments);
-                return Err(error);
-            }
+            Err(_) => drop(self.unfiled.splice(..0, filed.segments)),
         }
-        Ok(())
+        filed.result
     }
 
     /// Files all that the commit log holds.

@@ -161,7 +161,7 @@ async fn file_the_rest(
     }
     let generation = sqlx::query_scalar("SELECT generation FROM writer").fetch_one(&mut *connection).await;
     let generation = generation.map_err(port_error)?;
-    let filed = archive::file_new(connection, generation, left).await;
+    let filed = archive::file_new(connection, generation, &left).await;
     filed.map_err(|error| match error {
         AppendError::NotDurable(why) if is_malformed(&why) => PortError::Permanent(why),
         error => {

@@ -4,13 +4,6 @@ use super::*;
 use crate::ports::bus::EventHistory as _;
 use std::fs;
 
-/// The first and the last position that is filed.
-async fn filed(home: &Home) -> (i64, i64) {
-    let mut connection = sqlite::connect(&home.path(), &sqlite::reading(&home.path())).await.unwrap();
-    let sql = "SELECT coalesce(min(first), 0), coalesce(max(last), 0) FROM segments";
-    sqlx::query_as(sql).fetch_one(&mut connection).await.unwrap()
-}
-
 /// A journal that was left as a crash leaves it, with these commits in the commit log alone.
 async fn crashed(home: &Home, commits: &[&[Arc<Event>]]) {
     let journal = home.open().await;
@@ -19,6 +12,16 @@ async fn crashed(home: &Home, commits: &[&[Arc<Event>]]) {
         log.append(commit).await.unwrap();
     }
     assert_eq!(filed(home).await, (0, 0), "it was filed already");
+}
+
+/// In the line of the first file that begins so; returns the file and what is in it now.
+fn change_a_byte_of(home: &Home, begins: &[u8; 3]) -> (PathBuf, Vec<u8>) {
+    let [file, _] = commit_log::paths(&home.path());
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes.windows(3).position(|word| word == begins).unwrap() + 60;
+    bytes[at] ^= 0x10;
+    fs::write(&file, &bytes).unwrap();
+    (file, bytes)
 }
 
 #[tokio::test]
@@ -103,11 +106,7 @@ async fn a_changed_byte_in_the_last_commit_costs_that_commit_and_is_reported() {
     let mut shop = Shop::new(1);
     let events = sales(&mut shop, 9);
     crashed(&home, &[&events[..3], &events[3..6], &events[6..]]).await;
-    let [file, _] = commit_log::paths(&home.path());
-    let mut bytes = fs::read(&file).unwrap();
-    let at = bytes.windows(3).rposition(|word| word == b"\n9 ").unwrap() + 60;
-    bytes[at] ^= 0x10;
-    fs::write(&file, &bytes).unwrap();
+    let (file, bytes) = change_a_byte_of(&home, b"\n9 ");
     let (journal, findings) = home.open_with(settings()).await;
     assert_eq!(findings.0.len(), 1, "{findings:?}");
     assert!(findings.0[0].contains("the commit log is damaged") && findings.0[0].contains("-log0.damaged"));
@@ -124,11 +123,7 @@ async fn a_changed_byte_in_an_earlier_commit_costs_that_event_only() {
     let mut shop = Shop::new(1);
     let events = sales(&mut shop, 9);
     crashed(&home, &[&events[..3], &events[3..6], &events[6..]]).await;
-    let [file, _] = commit_log::paths(&home.path());
-    let mut bytes = fs::read(&file).unwrap();
-    let at = bytes.windows(3).position(|word| word == b"\n5 ").unwrap() + 60;
-    bytes[at] ^= 0x10;
-    fs::write(&file, &bytes).unwrap();
+    change_a_byte_of(&home, b"\n5 ");
     let (journal, findings) = home.open_with(settings()).await;
     assert!(
         findings.0.iter().any(|it| it.contains("position 5 does not match its checksum")),

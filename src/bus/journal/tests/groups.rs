@@ -100,12 +100,12 @@ async fn trimming_keeps_the_newest_confirmed_and_everything_unconfirmed() {
         log.append(commit).await.unwrap();
         log.maintain().await.unwrap();
     }
-    assert_eq!(kept(&home).await, (1, 20));
+    assert_eq!(filed(&home).await, (1, 20));
     let handed_out = next(&mut feed, 10).await;
     feed.done(&handed_out).await.unwrap();
     log.maintain().await.unwrap();
     // The seventh may go, but was committed with the eighth.
-    assert_eq!(kept(&home).await, (7, 20));
+    assert_eq!(filed(&home).await, (7, 20));
     assert_eq!(positions(&next(&mut feed, 100).await), (11..=20).collect::<Vec<_>>());
     // The numbers go on where they were. The newest stays, for it says what is filed.
     let (empty, _) = home.open_with(JournalSettings { retain_events: 0, ..settings() }).await;
@@ -113,16 +113,9 @@ async fn trimming_keeps_the_newest_confirmed_and_everything_unconfirmed() {
     take(&mut feed, 10).await;
     let mut log = super::log(&empty).await;
     log.maintain().await.unwrap();
-    assert_eq!(kept(&home).await, (19, 20));
+    assert_eq!(filed(&home).await, (19, 20));
     let reopened = home.open().await;
     assert_eq!(reopened.last(), 20);
     super::log(&reopened).await.append(&sales(&mut shop, 1)).await.unwrap();
     assert_eq!(positions(&next(&mut super::feed(&reopened).await, 9).await), [21]);
-}
-
-/// The first and the last that is on file.
-async fn kept(home: &Home) -> (i64, i64) {
-    let mut connection = sqlite::connect(&home.path(), &sqlite::reading(&home.path())).await.unwrap();
-    let sql = "SELECT coalesce(min(first), 0), coalesce(max(last), 0) FROM segments";
-    sqlx::query_as(sql).fetch_one(&mut connection).await.unwrap()
 }

@@ -69,6 +69,13 @@ impl Home {
     }
 }
 
+/// The first and the last position that is filed.
+async fn filed(home: &Home) -> (i64, i64) {
+    let mut connection = sqlite::connect(&home.path(), &sqlite::reading(&home.path())).await.unwrap();
+    let sql = "SELECT coalesce(min(first), 0), coalesce(max(last), 0) FROM segments";
+    sqlx::query_as(sql).fetch_one(&mut connection).await.unwrap()
+}
+
 fn settings() -> JournalSettings {
     JournalSettings {
         max_bytes: 64 << 20,
